@@ -1,0 +1,108 @@
+"""YAML files and ``a.b=c`` overrides, validated into typed sections with one clear line an error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ftnas.errors import ConfigError
+
+
+class Section(BaseModel):
+    """A part of a configuration: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+AnySection = TypeVar("AnySection", bound=BaseModel)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or holds no mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: a mapping of keys is needed, found {type(content).__name__}")
+    return content
+
+
+def override(content: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """Return ``content`` with each ``a.b=value`` put in its place; the value is read as YAML."""
+    result = _copy(content)
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals or not path:
+            raise ConfigError(f"--set {assignment}: expected KEY=VALUE, such as search.trials=50")
+        *parents, last = path.split(".")
+        place = result
+        for key in parents:
+            child = place.setdefault(key, {})
+            if not isinstance(child, dict):
+                raise ConfigError(f"--set {assignment}: {key} is a value, not a section")
+            place = child
+        try:
+            place[last] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {assignment}: {text!r} is not a YAML value") from None
+    return result
+
+
+def validate(section: type[AnySection], content: Mapping[str, Any], *, source: str) -> AnySection:
+    """Return ``content`` as a ``section``; ``source`` (a file) begins every error line."""
+    try:
+        return section.model_validate(content)
+    except ValidationError as error:
+        lines = [f"{source}: {_place(e['loc'])}: {_reason(section, e)}" for e in error.errors()]
+        raise ConfigError("\n".join(lines)) from None
+
+
+def _copy(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _copy(value) if isinstance(value, Mapping) else value for key, value in content.items()}
+
+
+def _place(location: tuple[str | int, ...]) -> str:
+    return ".".join(str(part) for part in location) or "(whole file)"
+
+
+def _reason(section: type[BaseModel], error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return f"unknown key; choose from {', '.join(_keys_at(section, error['loc'][:-1]))}"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] == "missing":
+        return "this key is required"
+    given = error.get("input")
+    return f"{message}, got {given!r}" if isinstance(given, (str, int, float, bool)) else message
+
+
+def _keys_at(section: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
+    """Return the keys that the section at ``location`` knows."""
+    current: Any = section
+    for part in location:
+        fields = getattr(current, "model_fields", {})
+        if not isinstance(part, str) or part not in fields:
+            continue
+        current = _section_in(fields[part].annotation)
+    return sorted(getattr(current, "model_fields", {}))
+
+
+def _section_in(annotation: Any) -> Any:
+    """Return the section class inside ``annotation`` (``Section``, ``Section | None``, ``list[Section]``)."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _section_in(argument)
+        if found is not None:
+            return found
+    return None

@@ -1,0 +1,42 @@
+"""The cost of any model, counted while it runs."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ftnas.cost.work import Cost
+from ftnas.quantization import quantized_layers
+
+_LEARNED_RANGES = ("learned_weight_limit", "learned_feature_limit")
+
+
+def measure(model: nn.Module, image_shape: tuple[int, int, int]) -> Cost:
+    """Return the cost of ``model`` for one image ``[C, H, W]``; the model is left as it is.
+
+    A copy sees one black image on the CPU. It cannot be a meta copy: a quantiser reads its range from the weights.
+    Weight bits are those of quantised layers, so 0 for a float model.
+    """
+    shadow = copy.deepcopy(model).cpu().eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        shadow(torch.zeros(1, *image_shape))
+    return Cost(counter.get_total_flops() // 2, _parameters(model), _weight_bits(model))
+
+
+def _parameters(model: nn.Module) -> int:
+    """Count what is trained, but not learned quantisation ranges."""
+    return sum(
+        parameter.numel()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and name.rpartition(".")[2] not in _LEARNED_RANGES
+    )
+
+
+def _weight_bits(model: nn.Module) -> int:
+    weights = ((layer, getattr(layer, "weight", None)) for layer in quantized_layers(model).values())
+    return sum(
+        weight.numel() * layer.quantization.weight_bits for layer, weight in weights if isinstance(weight, torch.Tensor)
+    )

@@ -1,0 +1,48 @@
+"""One epoch of shuffled, augmented batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ftnas.data.augmentation import Augmentation, augment, draw_changes
+from ftnas.errors import DataError
+from ftnas.runtime import keyed_generator
+
+
+def batches(
+    images: Tensor,
+    labels: Tensor,
+    *,
+    batch_size: int,
+    augmentation: Augmentation,
+    key: tuple[str | int, ...],
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Return the batches ``[batch_size, C, H, W]`` and ``[batch_size]`` of one epoch, on the images' device.
+
+    The epoch is a function of ``key`` alone: order and changes are drawn from its stream at the start, so the
+    epochs of a resumed training are those of an uninterrupted one. The last, incomplete batch is dropped.
+
+    Raises:
+        DataError: there are fewer images than one batch, or the augmentation does not fit them.
+    """
+    if not 1 <= batch_size <= len(images):
+        raise DataError(f"batch_size: 1..{len(images)} for {len(images)} images, got {batch_size}")
+    channels, height, width = images.shape[1:]
+    augmentation.check((channels, height, width))
+    return _epoch(images, labels, batch_size=batch_size, augmentation=augmentation, rng=keyed_generator(*key))
+
+
+def _epoch(
+    images: Tensor, labels: Tensor, *, batch_size: int, augmentation: Augmentation, rng: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    channels, height, width = images.shape[1:]
+    count, device = len(images), images.device
+    order = torch.randperm(count, generator=rng).to(device)
+    changes = draw_changes(count, (channels, height, width), augmentation, rng).to(device)
+    for start in range(0, count - batch_size + 1, batch_size):
+        end = start + batch_size
+        picked = order[start:end]
+        yield augment(images[picked], changes.part(start, end), augmentation), labels[picked]

@@ -1,0 +1,25 @@
+"""What a user can get wrong. The command line turns each of these into one line and exit code 2."""
+
+
+class FtnasError(Exception):
+    """A mistake in what the user gave; the message names it and says what is allowed."""
+
+
+class ConfigError(FtnasError):
+    """A configuration file or an override is wrong."""
+
+
+class SpaceError(FtnasError):
+    """A search space, or a genotype for it, is impossible."""
+
+
+class DataError(FtnasError):
+    """A data set is missing, truncated or of the wrong shape."""
+
+
+class FaultError(FtnasError):
+    """A fault model, rate, site pattern or plan is impossible."""
+
+
+class RunError(FtnasError):
+    """A run folder does not belong to this configuration, or is unreadable."""

@@ -1,0 +1,212 @@
+"""Plans: all that fails on one chip, drawn ahead, kept in a file, checked against a network and replayed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ftnas.errors import FaultError, RunError
+from ftnas.faults.chips import Chip, SitePlan, applies_to, sample_site
+from ftnas.faults.codes import NO_EVENTS, WHOLE_CELL, Events
+from ftnas.faults.models import Fault, parse_fault, parse_faults
+from ftnas.faults.sites import Site, layer_paths, sites
+from ftnas.files import read_tensors, write_tensors
+from ftnas.quantization import FixedPoint, tapped
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that fails on one chip at the sites of one network.
+
+    Attributes:
+        study: with ``number`` the chip's name.
+        number: of the chip in the study.
+        faults: the fault models, in the order in which they act.
+        images: those whose output faults are planned, counted in the data set; empty where only weights fail.
+        sites: by site name and index of the fault model.
+    """
+
+    study: str
+    number: int
+    faults: tuple[Fault, ...]
+    images: range
+    sites: Mapping[tuple[str, int], SitePlan]
+
+    def site_plan(self, site: Site, fault: int, images: range | None = None) -> SitePlan:
+        """Return what was planned for ``site``.
+
+        Raises:
+            FaultError: the plan was drawn for another network, number format or other images.
+        """
+        planned = self.sites.get((site.name, fault))
+        if planned is None:
+            raise FaultError(f"the plan has no site {site.name}; draw it with the output shapes of this network")
+        _check_same(planned, site)
+        return planned if images is None else planned.of_images(_within(images, self.images))
+
+
+def output_shapes(
+    model: nn.Module, example: Tensor, *, run: Callable[[nn.Module, Tensor], object] | None = None
+) -> dict[str, tuple[int, ...]]:
+    """Return the output shape of one image at each site that a forward pass of ``example`` ``[N, ...]`` reaches.
+
+    Args:
+        model: left as it is; a copy in evaluation mode runs.
+        example: a batch of any size.
+        run: how the model is called, where ``model(example)`` is not enough.
+    """
+    twin = copy.deepcopy(model).eval()
+    recorder = _Recorder(layer_paths(twin))
+    with torch.random.fork_rng(devices=()), torch.no_grad(), tapped(recorder):
+        run(twin, example) if run else twin(example)
+    return recorder.shapes
+
+
+def draw_plan(
+    model: nn.Module,
+    faults: Fault | str | Sequence[Fault | str],
+    *,
+    images: range = range(0),
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    chip: int = 0,
+    study: str = "ftnas",
+) -> Plan:
+    """Draw all that ``inject`` with the same arguments would inject.
+
+    Args:
+        model: gives sites and number formats.
+        faults: fault models or their texts, in the order in which they act.
+        images: which images of the data set to plan output faults for.
+        shapes: from ``output_shapes``; needed where features fail. Sites that it leaves out never run.
+        chip: number of the chip in the study.
+        study: name of the study.
+    """
+    device = Chip(study, chip, parse_faults(faults))
+    if any(fault.target == "features" for fault in device.faults) and (not shapes or not images):
+        raise FaultError("feature faults need images=range(FIRST, LAST + 1) and shapes=output_shapes(model, example)")
+    plans = {}
+    for site in _with_shapes(sites(model), shapes or {}):
+        for index, fault in enumerate(device.faults):
+            if applies_to(fault, site):
+                of = images if site.kind == "output" else None
+                plans[site.name, index] = sample_site(device, site, fault=index, images=of)
+    return Plan(study, chip, device.faults, images, plans)
+
+
+def check_plan(plan: Plan, model: nn.Module) -> None:
+    """Refuse a plan that was drawn for another network than ``model``."""
+    known = {site.name: site for site in sites(model)}
+    for planned in plan.sites.values():
+        if planned.site not in known:
+            raise FaultError(f"the plan is for another network: this one has no site {planned.site}")
+        if known[planned.site].shape is not None:
+            _check_same(planned, known[planned.site])
+
+
+def save_plan(plan: Plan, path: Path) -> None:
+    """Write ``plan`` as one safetensors file with its description, as JSON, in the header."""
+    tensors: dict[str, Tensor] = {}
+    labels = []
+    for index, planned in enumerate(plan.sites.values()):
+        columns = zip(Events._fields, planned.events, strict=True)
+        tensors |= {f"{index}.{name}": torch.from_numpy(column) for name, column in columns}
+        labels.append([planned.site, planned.fault, list(planned.shape), planned.bits])
+    description = {
+        "schema": SCHEMA,
+        "study": plan.study,
+        "chip": plan.number,
+        "faults": [str(fault) for fault in plan.faults],
+        "images": [plan.images.start, plan.images.stop],
+        "sites": labels,
+    }
+    write_tensors(path, tensors, {"plan": description})
+
+
+def load_plan(path: Path, model: nn.Module) -> Plan:
+    """Read the plan in ``path``.
+
+    Raises:
+        FaultError: the file holds no whole plan, or that of another network than ``model``.
+    """
+    try:
+        tensors, metadata = read_tensors(path)
+        plan = _plan(metadata["plan"], tensors)
+    except RunError as error:
+        raise FaultError(str(error).partition(";")[0]) from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise FaultError(f"{path}: holds no fault plan of schema {SCHEMA} ({error!r})") from None
+    check_plan(plan, model)
+    return plan
+
+
+def _plan(content: Any, tensors: Mapping[str, Tensor]) -> Plan:
+    if content["schema"] != SCHEMA:
+        raise ValueError(f"schema {content['schema']}")
+    plans = {}
+    for index, (name, fault, shape, bits) in enumerate(content["sites"]):
+        columns = (tensors[f"{index}.{column}"].numpy() for column in Events._fields)
+        plans[name, fault] = SitePlan(name, fault, tuple(shape), bits, Events(*columns))
+        if not _is_sound(plans[name, fault]):
+            raise ValueError(f"impossible events at {name}")
+    faults = tuple(parse_fault(text) for text in content["faults"])
+    return Plan(content["study"], content["chip"], faults, range(*content["images"]), plans)
+
+
+def _is_sound(planned: SitePlan) -> bool:
+    """Return whether the events are of the right types and number, ascending, and within the codes."""
+    events = planned.events
+    if [column.dtype for column in events] != [column.dtype for column in NO_EVENTS]:
+        return False
+    if any(column.shape != (len(planned),) for column in events):
+        return False
+    ascending = np.all(np.diff(events.element, prepend=0) >= 0)
+    bits = np.all((events.bit >= WHOLE_CELL) & (events.bit < planned.bits))
+    return bool(ascending and bits and np.all(np.abs(events.value) <= 1))
+
+
+def _check_same(planned: SitePlan, site: Site) -> None:
+    if planned.shape != site.shape:
+        raise FaultError(f"the plan is for another network: {site.name} is {planned.shape} there, {site.shape} here")
+    if planned.bits != site.bits:
+        raise FaultError(f"the plan is for {planned.bits} bit codes at {site.name}, which now has {site.bits}")
+
+
+def _within(images: range, planned: range) -> range:
+    if images.start < planned.start or images.stop > planned.stop:
+        asked, known = (f"{some.start}..{some.stop - 1}" for some in (images, planned))
+        raise FaultError(f"the plan covers images {known}, asked for {asked}")
+    return images
+
+
+def _with_shapes(found: Sequence[Site], shapes: Mapping[str, tuple[int, ...]]) -> list[Site]:
+    """Return the sites that run: every weight, and each output whose shape is known."""
+    outputs = [replace(site, shape=shapes[site.name]) for site in found if site.name in shapes]
+    return [site for site in found if site.kind == "weight"] + outputs
+
+
+class _Recorder:
+    """A tap that changes nothing and notes the shape of each output."""
+
+    def __init__(self, paths: Mapping[nn.Module, str]) -> None:
+        self.paths = paths
+        self.shapes: dict[str, tuple[int, ...]] = {}
+
+    def weight(self, layer: nn.Module, weight: Tensor, number: FixedPoint) -> Tensor:
+        """Return ``weight``."""
+        return weight
+
+    def output(self, layer: nn.Module, features: Tensor, number: FixedPoint) -> None:
+        """Note the shape of ``features``."""
+        path = self.paths[layer]
+        name, shape = f"{path}.output" if path else "output", tuple(features.shape[1:])
+        if self.shapes.setdefault(name, shape) != shape:
+            raise FaultError(f"{name} has two shapes in one pass, {self.shapes[name]} and {shape}; plan it live")

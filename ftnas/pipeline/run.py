@@ -1,0 +1,121 @@
+"""The main job from end to end; each stage is skipped where its result is there already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ftnas.pipeline.logbook import Logbook
+from ftnas.report.page import write_report
+
+from ftnas.data import Dataset
+from ftnas.errors import RunError
+from ftnas.files import read_json, write_json
+from ftnas.pipeline.config import ComparisonSettings, RunConfig
+from ftnas.pipeline.final_stages import choose_winner, compare, comparison_warnings, rank
+from ftnas.pipeline.jobs import load_dataset
+from ftnas.pipeline.run_folder import RunFolder, open_run, reopen_run
+from ftnas.pipeline.search_stages import (
+    check_limits,
+    collapse_warnings,
+    make_scorer,
+    run_study,
+    study_warnings,
+    train_supernet,
+)
+from ftnas.runtime import choose_device, use_threads
+from ftnas.space import Genotype
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a finished run has to say: plain data, as in the files of the run folder."""
+
+    folder: Path
+    winner: dict[str, Any]
+    ranking: dict[str, Any]
+    comparison: dict[str, Any]
+    warnings: list[str]
+    report: Path
+
+
+def search(config: RunConfig, folder: Path) -> RunSummary:
+    """Search, train, measure, compare and report in ``folder``; goes on where an earlier start was cut off.
+
+    Raises:
+        FtnasError: what the user gave is wrong; nothing is half-written.
+    """
+    use_threads(config.threads)
+    device = choose_device(config.device)
+    data = load_dataset(config, device)
+    _check_images(config, data)
+    run = open_run(folder, config)
+    check_limits(run, data)
+    if not run.file("comparison.json").exists():
+        with Logbook(run.file("tensorboard")) as logbook:
+            _search_and_compare(run, data, logbook)
+    return _finish(run)
+
+
+def _check_images(config: RunConfig, data: Dataset) -> None:
+    """Refuse augmentation or batches that do not fit the images, before any work."""
+    for name, section in (("supernet", config.supernet), ("training", config.training)):
+        section.augmentation.check(data.image_shape)
+        share = config.supernet.validation_share
+        least = int(len(data.train_images) * min(share, 1 - share) if name == "supernet" else len(data.train_images))
+        if section.batch_size > least:
+            raise RunError(f"{name}.batch_size: {section.batch_size} is more than the {least} images of a split")
+
+
+def _search_and_compare(run: RunFolder, data: Dataset, logbook: Logbook) -> None:
+    supernet, architecture = train_supernet(run, data, logbook)
+    candidates = run_study(run, data, supernet, architecture, logbook)
+    winner = choose_winner(run, data)
+    scoring = run.config.scoring
+    rank(run, make_scorer(run, data, supernet, images=scoring.images, chips=scoring.chips))
+    comparison = compare(run, data, winner, run.config.comparison)
+    result = comparison["rows"][0]
+    logbook.front(
+        [(c.cost.flops, run.config.search.accuracy(c.score)) for c in candidates],
+        winner=(result["flops"], result["rates"][0]["mean"]),
+    )
+    warnings = [
+        *study_warnings(run, candidates),
+        *collapse_warnings(run, winner),
+        *comparison_warnings(run, comparison["rows"]),
+    ]
+    write_json(run.file("warnings.json"), list(dict.fromkeys(warnings)))
+    logbook.hparams(
+        {"seed": run.config.seed, "fault": comparison["fault"], "rate": comparison["rate"],
+         "relaxation": run.config.supernet.relaxation, "trials": run.config.search.trials},
+        {"clean": result["clean"], "faulty": result["rates"][0]["mean"], "megaflops": result["flops"] / 1e6},
+    )  # fmt: skip
+
+
+def compare_run(folder: Path, settings: ComparisonSettings | None = None) -> RunSummary:
+    """Compare the winner of ``folder`` with other networks than its configuration names.
+
+    Raises:
+        RunError: the folder holds no finished search.
+    """
+    run = reopen_run(folder)
+    if not run.file("winner", "result.json").exists():
+        raise RunError(f"{folder}: has no winner yet; run ftnas search first")
+    use_threads(run.config.threads)
+    data = load_dataset(run.config, choose_device(run.config.device))
+    winner = Genotype.from_dict(read_json(run.file("winner", "genotype.json")))
+    compare(run, data, winner, settings or run.config.comparison)
+    return _finish(run)
+
+
+def _finish(run: RunFolder) -> RunSummary:
+    warnings = run.file("warnings.json")
+    return RunSummary(
+        folder=run.path,
+        winner=read_json(run.file("winner", "result.json")),
+        ranking=read_json(run.file("ranking.json")),
+        comparison=read_json(run.file("comparison.json")),
+        warnings=read_json(warnings) if warnings.exists() else [],
+        report=write_report(run.path),
+    )

@@ -1,0 +1,230 @@
+"""The rows of a run's result files, typed. Keys that this version does not know are left alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
+
+from ftnas.campaign import Measurement
+from ftnas.errors import SpaceError
+from ftnas.space import Genotype
+
+Family = Literal["winner", "finalist", "random", "hand", "baseline"]
+
+
+class Row(BaseModel):
+    """A part of a result file."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", arbitrary_types_allowed=True)
+
+
+def _genotype(content: Any) -> Genotype:
+    if not isinstance(content, dict):
+        raise ValueError("a genotype is a mapping")
+    try:
+        return Genotype.from_dict(content)
+    except SpaceError as error:
+        raise ValueError(str(error)) from None
+
+
+def _key(content: Any) -> Any:
+    return content.get("key") if isinstance(content, dict) else content
+
+
+AnyGenotype = Annotated[Genotype, PlainValidator(_genotype)]
+Key = Annotated[str, BeforeValidator(_key)]  # a genotype's key, alone or as the field ``key`` of a row
+
+
+class Environment(Row):
+    """Where and when a run was made."""
+
+    ftnas: str
+    python: str
+    torch: str
+    optuna: str | None
+    numpy: str | None
+    platform: str
+    cores: int | None
+    threads: int
+    seed: int
+    started: str
+    command: str
+
+
+class SupernetEpoch(Row):
+    """One epoch of the shared weights: losses and the architecture weights' entropy in nats, accuracies as shares."""
+
+    epoch: int
+    loss: float
+    clean_loss: float | None = None
+    faulty_loss: float | None = None
+    architecture_loss: float | None = None
+    entropy: float | None = None
+    validation_clean: float | None = None
+    validation_faulty: float | None = None
+    seconds: float = 0.0
+
+
+class TrainingEpoch(Row):
+    """One epoch of a net trained from scratch; the accuracy is over its training images."""
+
+    epoch: int
+    loss: float
+    clean_accuracy: float | None = None
+    seconds: float = 0.0
+
+
+class Scored(Row):
+    """A candidate with its accuracies on the shared weights; the leaders also have theirs on fresh chips."""
+
+    trial: int
+    key: str
+    genotype: AnyGenotype
+    clean: float
+    faulty: float
+    chips: tuple[float, ...] = ()
+    macs: int
+    flops: int
+    parameters: int
+    weight_bits: int
+    source: str = "sampler"
+    fresh_faulty: float | None = None
+    fresh_chips: tuple[float, ...] = ()
+
+
+class RateScore(Row):
+    """Accuracy at one fault rate: mean over chips and its interval."""
+
+    rate: float
+    mean: float
+    low: float
+    high: float
+    chips: tuple[float, ...] = ()
+
+
+def _rising(scores: tuple[RateScore, ...]) -> tuple[RateScore, ...]:
+    return tuple(sorted(scores, key=lambda score: score.rate))
+
+
+class Result(Row):
+    """What a campaign found of one trained net."""
+
+    name: str
+    label: str
+    family: Family
+    training: str
+    size: str
+    macs: int
+    flops: int
+    parameters: int
+    weight_bits: int
+    seed: int
+    clean: float
+    fault: str
+    rates: Annotated[tuple[RateScore, ...], AfterValidator(_rising)] = Field(min_length=1)
+    key: str | None = None
+
+    def at(self, rate: float) -> RateScore | None:
+        """Return the score at ``rate``; ``None`` if it was not measured there."""
+        return next((score for score in self.rates if math.isclose(score.rate, rate, rel_tol=1e-6)), None)
+
+    @property
+    def chips(self) -> int:
+        """How many chips stand behind each rate, at least."""
+        return min(len(score.chips) for score in self.rates)
+
+    @property
+    def title(self) -> str:
+        """The label, and whether the net was trained plainly."""
+        return f"{self.label}, plain" if self.training == "plain" else self.label
+
+
+class Comparison(Row):
+    """All trained nets side by side. ``rate`` is the rate that they were trained for."""
+
+    fault: str
+    rate: float
+    chips: int
+    confidence: float
+    rows: tuple[Result, ...]
+
+    @property
+    def winner(self) -> Result | None:
+        """The net that the search found, trained in full."""
+        found = [row for row in self.rows if row.family == "winner"]
+        tolerant = [row for row in found if row.training == "fault-tolerant"]
+        return next(iter([*tolerant, *found]), None)
+
+    def family(self, *names: Family) -> tuple[Result, ...]:
+        """Return the rows of these families, in the order of the file."""
+        return tuple(row for row in self.rows if row.family in names)
+
+
+class Correlation(Row):
+    """Kendall's tau and its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Gain(Row):
+    """Faulty accuracy of the searched nets minus that of the random ones, as a share."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+class RankedNet(Row):
+    """One net's accuracies with the shared weights and after its own training."""
+
+    key: str
+    supernet_clean: float
+    supernet_faulty: float
+    final_clean: float
+    final_faulty: float
+    flops: int
+    family: Family = "finalist"
+
+
+class Ranking(Row):
+    """How well scores on shared weights foretell final trainings."""
+
+    n: int
+    tau_clean: Correlation | None = None
+    tau_faulty: Correlation | None = None
+    tau_flops: Correlation | None = None
+    tau_parameters: Correlation | None = None
+    gain_over_random: Gain | None = None
+    points: tuple[RankedNet, ...] = ()
+
+
+def mean_of(rows: Sequence[Result], label: str) -> Result | None:
+    """Return the mean net of ``rows``, its intervals over the nets; ``None`` if there is none.
+
+    Costs and clean accuracy are plain means. Only rates at which every net was measured are kept.
+    """
+    shared = [score.rate for score in rows[0].rates if all(row.at(score.rate) for row in rows)] if rows else []
+    if not shared:
+        return None
+    scores = tuple(_mean_score(rows, rate) for rate in shared)
+    means = {
+        name: round(sum(getattr(row, name) for row in rows) / len(rows))
+        for name in ("macs", "flops", "parameters", "weight_bits")
+    }
+    clean = sum(row.clean for row in rows) / len(rows)
+    name = f"{rows[0].family}-mean"
+    return rows[0].model_copy(
+        update={"name": name, "label": label, "rates": scores, "clean": clean, "key": None, **means}
+    )
+
+
+def _mean_score(rows: Sequence[Result], rate: float) -> RateScore:
+    means = [score.mean for row in rows if (score := row.at(rate)) is not None]
+    over = Measurement.over(means)
+    return RateScore(rate=rate, mean=over.mean, low=over.low, high=over.high, chips=over.chips)

@@ -1,0 +1,94 @@
+"""The comparison as CSV and as Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ftnas.campaign import CONFIDENCE
+from ftnas.report import wording
+from ftnas.report.results import Comparison, Result
+from ftnas.report.verdict import OUTCOMES, outcome, random_mean
+
+AnyRow = Result | Mapping[str, Any]  # as an object or as in result.json
+Cells = Sequence[str]
+
+COLUMNS = (
+    "name", "label", "family", "training", "size", "clean", "fault", "rate", "mean", "low", "high",
+    "chips", "macs", "flops", "parameters", "weight_bits", "seed", "key",
+)  # fmt: skip
+
+
+def comparison_csv(rows: Sequence[AnyRow]) -> str:
+    """Return one line a network and rate, with every digit: the long form that other tools read."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        writer.writerows(_long(Result.model_validate(row)))
+    return text.getvalue()
+
+
+def _long(row: Result) -> list[list[object]]:
+    whole = row.model_dump(exclude={"rates"})
+    lines = []
+    for score in row.rates:
+        values = {**whole, **score.model_dump(), "chips": len(score.chips)}
+        lines.append(["" if values[column] is None else values[column] for column in COLUMNS])
+    return lines
+
+
+def table_rows(comparison: Comparison) -> tuple[Result, ...]:
+    """Return the rows in reading order: winner, hand-made, mean random cell, baselines, each random cell."""
+    winner, mean = comparison.winner, random_mean(comparison)
+    searched = [row for row in comparison.family("winner", "finalist") if row is not winner]
+    first = [row for row in (winner, *searched, *comparison.family("hand"), mean) if row is not None]
+    return (*first, *comparison.family("baseline"), *comparison.family("random"))
+
+
+def rates_of(comparison: Comparison) -> tuple[float, ...]:
+    """Return every rate that some row was measured at, in rising order."""
+    return tuple(sorted({score.rate for row in comparison.rows for score in row.rates}))
+
+
+def comparison_markdown(rows: Sequence[AnyRow], *, rate: float | None = None) -> str:
+    """Return the comparison as a Markdown table: percent with intervals, one line a network.
+
+    ``rate`` is the one at which wins are called; without it no column says who wins.
+    """
+    results = tuple(Result.model_validate(row) for row in rows)
+    fault = results[0].fault if results else ""
+    comparison = Comparison(fault=fault, rate=rate or 0.0, chips=0, confidence=CONFIDENCE, rows=results)
+    rates = rates_of(comparison)
+    head = ["network", "training", "clean", *(f"at {wording.rate(value)}" for value in rates)]
+    head += ["MFLOPs", "parameters", "weight bits", "intervals over"]
+    head += [] if rate is None else [f"the winner at {wording.rate(rate)} is"]
+    rule = ["---", "---", *["---:"] * (5 + len(rates)), *["---"] * (rate is not None)]
+    lines = [_markdown_row(row, rates, comparison)[: len(head)] for row in table_rows(comparison)]
+    return "\n".join(_line(cells) for cells in (head, rule, *lines)) + "\n"
+
+
+def _markdown_row(row: Result, rates: Sequence[float], comparison: Comparison) -> list[str]:
+    scores = [row.at(rate) for rate in rates]
+    faulty = ["" if score is None else wording.score(score) for score in scores]
+    cost = [f"{row.flops / 1e6:.3g}", f"{row.parameters:,}", f"{row.weight_bits:,}", count(row)]
+    return [row.title, row.training, wording.percent(row.clean), *faulty, *cost, against(row, comparison)]
+
+
+def count(row: Result) -> str:
+    """Return over how many chips, or for a mean over how many nets, the intervals of ``row`` are."""
+    return f"{row.chips} nets" if row.name.endswith("-mean") else f"{row.chips} chips"
+
+
+def against(row: Result, comparison: Comparison) -> str:
+    """Return how the winner does against ``row``, in words; empty for the winner itself."""
+    winner = comparison.winner
+    if winner is None or row.name == winner.name:
+        return ""
+    return OUTCOMES[outcome(winner.at(comparison.rate), row.at(comparison.rate))]
+
+
+def _line(cells: Cells) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -1,0 +1,63 @@
+"""Scores of candidates: shared weights, recalibrated statistics, the same images and chips for all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ftnas.campaign import accuracy, chip_accuracies
+from ftnas.faults import Fault
+from ftnas.networks import CellNetwork
+from ftnas.search.candidates import Score
+from ftnas.space import Genotype
+from ftnas.training import recalibrate
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Scores genotypes with the weights of ``supernet``.
+
+    Args:
+        images: ``[N, C, H, W]`` that no shared weight was trained on.
+        calibration: ``[M, C, H, W]`` training images for batch norm and ranges.
+        chips: how many chips a score is the mean of.
+        study: names the chips: two scorers of one study see the same ones.
+    """
+
+    supernet: CellNetwork
+    images: Tensor
+    labels: Tensor
+    calibration: Tensor
+    faults: Sequence[Fault]
+    chips: int
+    study: str
+
+    def __call__(self, genotype: Genotype) -> Score:
+        """Return clean and faulty accuracy of ``genotype``."""
+        return self.score(genotype, range(self.chips))
+
+    def fresh(self, genotype: Genotype, chips: int) -> Score:
+        """Return the score on ``chips`` chips that no candidate was chosen by."""
+        return self.score(genotype, range(self.chips, self.chips + chips))
+
+    def score(self, genotype: Genotype, chips: Sequence[int]) -> Score:
+        """Return the score of ``genotype`` on these ``chips``."""
+
+        def forward(x: Tensor) -> Tensor:
+            logits: Tensor = self.supernet(x, genotype)
+            return logits
+
+        recalibrate(self.supernet, self.calibration, forward=forward)
+        clean = accuracy(self.supernet, self.images, self.labels, forward=forward)
+        faulty = chip_accuracies(
+            self.supernet,
+            self.images,
+            self.labels,
+            faults=self.faults,
+            chips=chips,
+            study=self.study,
+            forward=forward,
+        )
+        return Score(clean=clean, faulty=sum(faulty) / len(faulty), chips=tuple(faulty))
