@@ -141,9 +141,7 @@ def _end(folder: Path, luck: random.Random) -> None:
     rows = [read(folder / "winner/result.json"), *_others(luck)]
     for row in rows[1:]:
         _training(folder, luck, row)
-    write(
-        folder / "comparison.json", {"fault": FAULT, "rate": RATE, "chips": 20, "confidence": 0.95, "rows": rows}
-    )
+    write(folder / "comparison.json", {"fault": FAULT, "rate": RATE, "chips": 20, "confidence": 0.95, "rows": rows})
     write(folder / "ranking.json", _ranking(folder, luck))
     write(folder / "warnings.json", ["only 6 of 10 random cells with the winner's FLOPs were found in 20000 draws"])
 

@@ -115,13 +115,12 @@ def run_in_parts(journal: Path, evaluations: int, **how: Any) -> list[Candidate]
             continue
 
 
-@pytest.mark.parametrize("sampler", ["nsga2", "tpe", "random"])
-@pytest.mark.parametrize("evaluations", [1, 5])
+@pytest.mark.parametrize(("sampler", "evaluations"), [("nsga2", 1), ("nsga2", 8), ("tpe", 3), ("random", 5)])
 def test_a_study_that_stops_inside_evaluations_makes_the_trials_of_one_that_never_stopped(
     tmp_path: Path, sampler: str, evaluations: int
 ) -> None:
     # NSGA-II enters its third generation after twenty trials, TPE leaves its random start after ten.
-    how = {"settings": settings_for(sampler, trials=26, max_flops=600_000), "first": derived("a", "b")}
+    how = {"settings": settings_for(sampler, trials=23, max_flops=600_000), "first": derived("a", "b")}
     whole = run(tmp_path / "whole.log", **how)
     assert run_in_parts(tmp_path / "parts.log", evaluations, **how) == whole
     assert history(tmp_path / "parts.log") == history(tmp_path / "whole.log")
@@ -129,18 +128,16 @@ def test_a_study_that_stops_inside_evaluations_makes_the_trials_of_one_that_neve
 
 def test_a_gaussian_process_that_stops_inside_evaluations_proposes_what_it_would_have(tmp_path: Path) -> None:
     # It takes over after ten trials.
-    how = {"settings": settings_for("gp", trials=12, max_flops=80_000), "space": TINY}
+    how = {"settings": settings_for("gp", trials=11, max_flops=80_000), "space": TINY}
     whole = run(tmp_path / "whole.log", **how)
-    assert run_in_parts(tmp_path / "parts.log", 4, **how) == whole
+    assert run_in_parts(tmp_path / "parts.log", 5, **how) == whole
     assert history(tmp_path / "parts.log") == history(tmp_path / "whole.log")
-    assert len(history(tmp_path / "whole.log")) > 12
+    assert len(history(tmp_path / "whole.log")) > 11
 
 
-@pytest.mark.parametrize("sampler", ["nsga2", "tpe", "random"])
-def test_a_journal_cut_off_anywhere_after_its_first_lines_leads_to_the_same_study(
-    tmp_path: Path, sampler: str
-) -> None:
-    settings = settings_for(sampler, trials=22, max_flops=600_000)
+@pytest.mark.parametrize("sampler", ["nsga2", "tpe"])
+def test_a_journal_cut_off_anywhere_after_its_first_lines_leads_to_the_same_study(tmp_path: Path, sampler: str) -> None:
+    settings = settings_for(sampler, trials=16, max_flops=600_000)
     whole = run(tmp_path / "whole.log", settings)
     content = (tmp_path / "whole.log").read_bytes()
     for part in (0.05, 0.62, 0.997):
@@ -225,7 +222,7 @@ def test_a_repeated_architecture_is_told_its_old_score(tmp_path: Path) -> None:
     assert all(len(values) == 1 for values in told.values())
 
 
-@pytest.mark.parametrize("sampler", ["nsga2", "tpe", "random"])
+@pytest.mark.parametrize("sampler", ["nsga2", "tpe"])
 def test_nothing_over_a_limit_is_evaluated(tmp_path: Path, sampler: str) -> None:
     evaluated: list[Cost] = []
 

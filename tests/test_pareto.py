@@ -61,9 +61,7 @@ def test_the_hypervolume_is_that_of_moocore(items: list[Point]) -> None:
 
 
 @given(points, st.integers(1, 6))
-def test_a_leader_is_passed_over_only_for_one_that_is_cheaper_or_more_accurate(
-    items: list[Point], count: int
-) -> None:
+def test_a_more_accurate_item_is_passed_over_only_if_another_dominates_it(items: list[Point], count: int) -> None:
     chosen = pareto.leaders(items, count, accuracy=accuracy, cost=cost)
     assert len(chosen) == min(count, len(items))
     assert chosen == sorted(chosen, key=lambda point: (-point[0], point[1]))

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -137,7 +138,7 @@ def test_what_others_wrote_into_a_run_is_escaped(copy: Path) -> None:
 
 def test_no_temporary_file_is_left(copy: Path) -> None:
     write_report(copy)
-    assert not [path for path in copy.rglob(".*")]
+    assert not list(copy.rglob(".*"))
 
 
 def test_a_failed_report_leaves_the_old_one(copy: Path) -> None:
@@ -179,7 +180,8 @@ def test_values_that_are_not_finite_do_not_stop_a_report(copy: Path) -> None:
     history = read(copy / "supernet/history.json")
     history[3]["loss"] = float("nan")
     write(copy / "supernet/history.json", history)
-    assert "nan" not in [f for f in figures(read_run(copy)) if f.name == "supernet_training"][0].svg
+    [drawn] = [figure for figure in figures(read_run(copy)) if figure.name == "supernet_training"]
+    assert "nan" not in drawn.svg
 
 
 def test_rates_are_read_in_rising_order(run: Path) -> None:
@@ -260,10 +262,16 @@ def test_markdown_calls_wins_only_at_a_rate(run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(3e-4, "3×10⁻⁴"), (1e-5, "10⁻⁵"), (1e-3, "0.001"), (0.08, "0.08"), (0, "0")]  # noqa: RUF001
+    ("value", "text"),
+    [(3e-4, "3×10⁻⁴"), (1e-5, "10⁻⁵"), (1e-3, "0.001"), (0.08, "0.08"), (0, "0")],  # noqa: RUF001
 )
 def test_rates_read_well(value: float, text: str) -> None:
     assert wording.rate(value) == text
+
+
+@pytest.mark.parametrize(("flops", "text"), [(700_000, "0.700"), (1.114e9, "1,114"), (99.94e6, "99.9")])
+def test_megaflops_read_well(flops: float, text: str) -> None:
+    assert wording.megaflops(flops) == text
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (93.1, 98.7), (-3, 1e6), (0.2, 0.21)])
@@ -289,7 +297,7 @@ def test_labels_at_line_ends_never_share_a_line() -> None:
     parts = at_ends([Label((0, 100), f"n{i}", "red") for i in range(8)], 10, top=0, bottom=200)
     heights = sorted(float(y) for part in parts for y in re.findall(r'<text x="10" y="([\d.]+)"', part))
     assert len(heights) == 8
-    assert all(b - a > 15 for a, b in zip(heights, heights[1:], strict=False))
+    assert all(b - a > 15 for a, b in pairwise(heights))
 
 
 def test_labels_of_marks_at_one_place_do_not_cover_each_other() -> None:

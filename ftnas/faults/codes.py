@@ -18,6 +18,8 @@ from ftnas.quantization import FixedPoint
 WHOLE_CELL = -1
 
 Column = NDArray[Any] | int
+# The stuck bits of a cell by the event's bit; WHOLE_CELL is the last entry, all of them.
+_STUCK = np.append(np.left_shift(1, np.arange(16)), -1).astype(np.int32)
 
 
 # What an event does to a code.
@@ -131,12 +133,11 @@ def _stuck_effect(events: Events, number: FixedPoint) -> Effect:
 
     A whole cell is stuck in all bits; ``_pair`` limits what is set to a cell's full reach.
     """
-    one_bit = np.left_shift(np.int32(1), events.bit.astype(np.int32) & 15)
-    stuck = np.where(events.bit == WHOLE_CELL, np.int32(-1), one_bit)
+    stuck = _STUCK[events.bit]
     columns: list[tuple[NDArray[np.int32], np.ufunc]] = []
     for kind in (POSITIVE_CELL, NEGATIVE_CELL):
-        here = np.where(events.kind == kind, stuck, np.int32(0))
-        columns += [(~here, np.bitwise_and), (here * events.value.astype(np.int32), np.bitwise_or)]
+        here = stuck * (events.kind == kind)
+        columns += [(~here, np.bitwise_and), (here * events.value, np.bitwise_or)]
     return _merged(events.element, *columns)
 
 

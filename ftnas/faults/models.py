@@ -156,7 +156,7 @@ def with_rate(fault: Fault, rate: float) -> Fault:
 
 def parse_faults(faults: Fault | str | Sequence[Fault | str]) -> tuple[Fault, ...]:
     """Return ``faults`` as a tuple of fault models, texts read by ``parse_fault``."""
-    several = [faults] if isinstance(faults, Fault | str) else list(faults)
+    several = faults if isinstance(faults, Sequence) and not isinstance(faults, str) else [faults]
     return tuple(parse_fault(fault) if isinstance(fault, str) else _fault(fault) for fault in several)
 
 

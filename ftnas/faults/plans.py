@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -151,26 +152,27 @@ def load_plan(path: Path, model: nn.Module) -> Plan:
 def _plan(content: Any, tensors: Mapping[str, Tensor]) -> Plan:
     if content["schema"] != SCHEMA:
         raise ValueError(f"schema {content['schema']}")
-    plans = {}
+    plans, images = {}, range(*content["images"])
     for index, (name, fault, shape, bits) in enumerate(content["sites"]):
         columns = (tensors[f"{index}.{column}"].numpy() for column in Events._fields)
         plans[name, fault] = SitePlan(name, fault, tuple(shape), bits, Events(*columns))
-        if not _is_sound(plans[name, fault]):
+        if not _is_sound(plans[name, fault], images):
             raise ValueError(f"impossible events at {name}")
     faults = tuple(parse_fault(text) for text in content["faults"])
-    return Plan(content["study"], content["chip"], faults, range(*content["images"]), plans)
+    return Plan(content["study"], content["chip"], faults, images, plans)
 
 
-def _is_sound(planned: SitePlan) -> bool:
-    """Return whether the events are of the right types and number, ascending, and within the codes."""
+def _is_sound(planned: SitePlan, images: range) -> bool:
+    """Return whether the events are of the right types and number, ascending, and within tensor and codes."""
     events = planned.events
     if [column.dtype for column in events] != [column.dtype for column in NO_EVENTS]:
         return False
     if any(column.shape != (len(planned),) for column in events):
         return False
-    ascending = np.all(np.diff(events.element, prepend=0) >= 0)
-    bits = np.all((events.bit >= WHOLE_CELL) & (events.bit < planned.bits))
-    return bool(ascending and bits and np.all(np.abs(events.value) <= 1))
+    copies = images.stop if planned.site.endswith("output") else 1
+    steps = np.diff(events.element, prepend=0, append=math.prod(planned.shape) * copies)
+    bits = (events.bit >= WHOLE_CELL) & (events.bit < planned.bits)
+    return bool(np.all(steps >= 0) and np.all(bits) and np.all(np.abs(events.value) <= 1))
 
 
 def _check_same(planned: SitePlan, site: Site) -> None:

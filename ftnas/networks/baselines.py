@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from ftnas.errors import ConfigError
 from ftnas.networks.cell_network import CellNetwork
 from ftnas.quantization import Quantization, QuantizedConv2d, QuantizedLinear, QuantizedSum
-from ftnas.space.published import w_ftt_net
-from ftnas.space.search_space import Preprocess, SearchSpace, Sizes
+from ftnas.space import Preprocess, SearchSpace, Sizes, w_ftt_net
 
 ImageShape = tuple[int, int, int]
 
@@ -27,14 +26,19 @@ def scaled(channels: int, width: float) -> int:
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut: zero-padded channels (ResNet-20) or a 1x1 convolution (ResNet-18)."""
 
-    def __init__(self, channels_in: int, channels_out: int, *, stride: int, projection: bool) -> None:
+    def __init__(
+        self, channels_in: int, channels_out: int, *, stride: int, projection: bool, numbers: Quantization
+    ) -> None:
         super().__init__()
         self.stride, self.extra = stride, channels_out - channels_in
-        self.first = QuantizedConv2d(channels_in, channels_out, 3, stride=stride)
-        self.second = QuantizedConv2d(channels_out, channels_out, 3)
-        changes = stride != 1 or channels_in != channels_out
-        self.shortcut = QuantizedConv2d(channels_in, channels_out, 1, stride=stride) if changes and projection else None
-        self.sum = QuantizedSum()
+        self.first = QuantizedConv2d(channels_in, channels_out, 3, stride=stride, choices=(numbers,))
+        self.second = QuantizedConv2d(channels_out, channels_out, 3, choices=(numbers,))
+        self.shortcut = (
+            QuantizedConv2d(channels_in, channels_out, 1, stride=stride, choices=(numbers,))
+            if projection and (stride != 1 or channels_in != channels_out)
+            else None
+        )
+        self.sum = QuantizedSum(choices=(numbers,))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``[N, C_out, H/stride, W/stride]``."""
@@ -51,15 +55,20 @@ class ResidualBlock(nn.Module):
 class InvertedResidual(nn.Module):
     """MobileNet-V2's block: expand, depthwise, project; a sum where the size stays."""
 
-    def __init__(self, channels_in: int, channels_out: int, *, expansion: int, stride: int) -> None:
+    def __init__(
+        self, channels_in: int, channels_out: int, *, expansion: int, stride: int, numbers: Quantization
+    ) -> None:
         super().__init__()
-        middle = expansion * channels_in
-        self.expand = QuantizedConv2d(channels_in, middle, 1)
-        self.depthwise = QuantizedConv2d(middle, middle, 3, stride=stride, groups=middle)
-        self.project = QuantizedConv2d(middle, channels_out, 1)
-        self.sum = QuantizedSum() if stride == 1 else None
-        changes = channels_in != channels_out
-        self.shortcut = QuantizedConv2d(channels_in, channels_out, 1) if stride == 1 and changes else None
+        middle, choices = expansion * channels_in, (numbers,)
+        self.expand = QuantizedConv2d(channels_in, middle, 1, choices=choices)
+        self.depthwise = QuantizedConv2d(middle, middle, 3, stride=stride, groups=middle, choices=choices)
+        self.project = QuantizedConv2d(middle, channels_out, 1, choices=choices)
+        self.sum = QuantizedSum(choices=choices) if stride == 1 else None
+        self.shortcut = (
+            QuantizedConv2d(channels_in, channels_out, 1, choices=choices)
+            if stride == 1 and channels_in != channels_out
+            else None
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``[N, C_out, H/stride, W/stride]``."""
@@ -73,9 +82,9 @@ class InvertedResidual(nn.Module):
 class Rectified(nn.Module):
     """A convolution with batch norm, then ReLU."""
 
-    def __init__(self, channels_in: int, channels_out: int, kernel: int) -> None:
+    def __init__(self, channels_in: int, channels_out: int, kernel: int, numbers: Quantization) -> None:
         super().__init__()
-        self.conv = QuantizedConv2d(channels_in, channels_out, kernel)
+        self.conv = QuantizedConv2d(channels_in, channels_out, kernel, choices=(numbers,))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``[N, C_out, H, W]``."""
@@ -93,11 +102,11 @@ class Halve(nn.Module):
 class Classifier(nn.Module):
     """A stack of layers, global average pool, linear classifier: ``[N, C, H, W] -> [N, classes]``."""
 
-    def __init__(self, layers: list[nn.Module], channels: int, classes: int) -> None:
+    def __init__(self, layers: list[nn.Module], channels: int, classes: int, numbers: Quantization) -> None:
         super().__init__()
         self.layers = nn.Sequential(*layers)
-        self.pooled = QuantizedSum()
-        self.classifier = QuantizedLinear(channels, classes)
+        self.pooled = QuantizedSum(choices=(numbers,))
+        self.classifier = QuantizedLinear(channels, classes, choices=(numbers,))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits."""
@@ -106,28 +115,28 @@ class Classifier(nn.Module):
 
 
 def _resnet(widths: list[int], blocks: int, *, projection: bool) -> Builder:
-    def build(width: float, image_shape: ImageShape, classes: int) -> nn.Module:
+    def build(width: float, image_shape: ImageShape, classes: int, numbers: Quantization) -> nn.Module:
         channels = scaled(widths[0], width)
-        layers: list[nn.Module] = [Rectified(image_shape[0], channels, 3)]
+        layers: list[nn.Module] = [Rectified(image_shape[0], channels, 3, numbers)]
         for stage, base in enumerate(widths):
             # Doubling from the scaled first width keeps the zero-padded shortcut exact at any multiplier.
             wider = channels if stage == 0 else scaled(widths[0], width) * (base // widths[0])
             for block in range(blocks):
                 stride = 2 if stage > 0 and block == 0 else 1
-                layers.append(ResidualBlock(channels, wider, stride=stride, projection=projection))
+                layers.append(ResidualBlock(channels, wider, stride=stride, projection=projection, numbers=numbers))
                 channels = wider
-        return Classifier(layers, channels, classes)
+        return Classifier(layers, channels, classes, numbers)
 
     return build
 
 
-def _vgg16(width: float, image_shape: ImageShape, classes: int) -> nn.Module:
+def _vgg16(width: float, image_shape: ImageShape, classes: int, numbers: Quantization) -> nn.Module:
     layers: list[nn.Module] = []
     channels = image_shape[0]
     for base in (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0):
-        layers.append(Rectified(channels, scaled(base, width), 3) if base else Halve())
+        layers.append(Rectified(channels, scaled(base, width), 3, numbers) if base else Halve())
         channels = scaled(base, width) if base else channels
-    return Classifier(layers, channels, classes)
+    return Classifier(layers, channels, classes, numbers)
 
 
 # (expansion, channels, blocks, stride of the first block)
@@ -136,27 +145,29 @@ MOBILENET_STAGES = (
 )  # fmt: skip
 
 
-def _mobilenet_v2(width: float, image_shape: ImageShape, classes: int) -> nn.Module:
+def _mobilenet_v2(width: float, image_shape: ImageShape, classes: int, numbers: Quantization) -> nn.Module:
     channels = scaled(32, width)
-    layers: list[nn.Module] = [Rectified(image_shape[0], channels, 3)]
+    layers: list[nn.Module] = [Rectified(image_shape[0], channels, 3, numbers)]
     for expansion, base, blocks, stride in MOBILENET_STAGES:
         for block in range(blocks):
             out = scaled(base, width)
-            layers.append(InvertedResidual(channels, out, expansion=expansion, stride=stride if block == 0 else 1))
+            first = stride if block == 0 else 1
+            layers.append(InvertedResidual(channels, out, expansion=expansion, stride=first, numbers=numbers))
             channels = out
     last = scaled(1280, width)
-    return Classifier([*layers, Rectified(channels, last, 1)], last, classes)
+    return Classifier([*layers, Rectified(channels, last, 1, numbers)], last, classes, numbers)
 
 
 def _w_ftt_net(channels: int) -> Builder:
-    def build(width: float, image_shape: ImageShape, classes: int) -> nn.Module:
+    def build(width: float, image_shape: ImageShape, classes: int, numbers: Quantization) -> nn.Module:
         sizes = Sizes(channels=scaled(channels, width), cells=8, reductions=(2, 5))
-        genotype = w_ftt_net()
+        genotype = w_ftt_net().with_numbers(numbers)
         edges = [e for cell in (genotype.normal, genotype.reduction) for node in cell for e in node]
         space = SearchSpace(
             name="w_ftt_net",
             operators=tuple(dict.fromkeys(e.operator for e in edges)),
-            quantization=(Quantization(),),
+            quantization=(numbers,),
+            base_quantization=numbers,
             preprocess=Preprocess(operator="relu_conv_bn_3x3", affine=False),
             search=sizes,
             final=sizes,
@@ -166,7 +177,8 @@ def _w_ftt_net(channels: int) -> Builder:
     return build
 
 
-Builder = Callable[[float, ImageShape, int], nn.Module]  # (width multiplier, image shape, classes) -> net
+# (width multiplier, image shape, classes, numbers of every layer) -> net
+Builder = Callable[[float, ImageShape, int, Quantization], nn.Module]
 
 BASELINES: Mapping[str, Builder] = {
     "resnet20": _resnet([16, 32, 64], 3, projection=False),
@@ -178,12 +190,22 @@ BASELINES: Mapping[str, Builder] = {
 }
 
 
-def build_baseline(name: str, *, width: float = 1.0, image_shape: ImageShape, classes: int) -> nn.Module:
+def build_baseline(
+    name: str,
+    *,
+    width: float = 1.0,
+    image_shape: ImageShape,
+    classes: int,
+    numbers: Quantization | None = None,
+) -> nn.Module:
     """Return the baseline ``name`` at ``width`` times its own channels.
+
+    Args:
+        numbers: quantisation of every layer; by default 8 bits and power-of-two ranges, as published.
 
     Raises:
         ConfigError: there is no baseline of that name.
     """
     if name not in BASELINES:
         raise ConfigError(f"unknown baseline {name!r}; choose from {', '.join(BASELINES)}")
-    return BASELINES[name](width, image_shape, classes)
+    return BASELINES[name](width, image_shape, classes, numbers or Quantization())

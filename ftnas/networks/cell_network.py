@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from ftnas.networks.cells import Mixture, NetworkCell, all_edges, preprocess
 from ftnas.networks.operators import Style
 from ftnas.quantization import QuantizedConv2d, QuantizedLinear, QuantizedSum
-from ftnas.space.genotype import Genotype
-from ftnas.space.search_space import SearchSpace, Sizes
+from ftnas.space import Genotype, SearchSpace, Sizes
 
 
 class CellNetwork(nn.Module):

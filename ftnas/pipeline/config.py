@@ -15,8 +15,10 @@ from ftnas.errors import FaultError
 from ftnas.faults import Fault as FaultModel
 from ftnas.faults import parse_fault
 from ftnas.networks import BASELINES
+from ftnas.quantization import Quantization
 from ftnas.search.settings import ControllerSettings
 from ftnas.search.supernet_training import SupernetSettings
+from ftnas.space import QuantizationChoice
 from ftnas.training import TrainingSettings
 
 
@@ -96,12 +98,15 @@ class CampaignSettings(Section):
 class ComparisonSettings(Section):
     """What the winner is compared with, all trained and measured alike.
 
-    ``random_cells`` and ``hand_made`` have the winner's FLOPs to within ``flops_tolerance``, at the winner's space.
+    ``numbers`` are quantisations of every layer of the baselines and of the hand-made cells, each giving a net of its
+    own: the published 8 bits with power-of-two ranges by default. ``random_cells`` have the winner's FLOPs to within
+    ``flops_tolerance``; the channels of ``hand_made`` cells and, where scaled, of baselines bring them nearest to it.
     """
 
     baselines: tuple[Baseline, ...] = ("mobilenet_v2", "resnet20")
     sizes: tuple[SizeKind, ...] = ("scaled",)
     trainings: tuple[TrainingKind, ...] = ("fault-tolerant",)
+    numbers: tuple[QuantizationChoice, ...] = Field((Quantization(),), min_length=1)
     hand_made: tuple[Literal["separable", "dense"], ...] = ("separable",)
     random_cells: int = Field(2, ge=0)
     flops_tolerance: float = Field(0.15, gt=0, lt=1)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from ftnas.campaign import CONFIDENCE
 from ftnas.cost import genotype_cost, measure
 from ftnas.data import Dataset
-from ftnas.errors import ConfigError, SpaceError
+from ftnas.errors import ConfigError
 from ftnas.files import read_json, write_json, write_text
 from ftnas.networks import build_baseline
-from ftnas.pipeline.config import ComparisonSettings
+from ftnas.pipeline.config import ComparisonSettings, SizeKind, TrainingKind
 from ftnas.pipeline.jobs import Result, TrainingJob, fault_name, run_jobs
 from ftnas.pipeline.run_folder import RunFolder
 from ftnas.pipeline.search_stages import final_cost
+from ftnas.quantization import Quantization
 from ftnas.report.drawing import genotype_svg
 from ftnas.report.tables import comparison_csv, comparison_markdown
 from ftnas.runtime import keyed_generator
@@ -92,7 +95,9 @@ def _random_cells(run: RunFolder, data: Dataset, count: int, *, taken: set[str])
 def _draw_cells(
     run: RunFolder, count: int, *, taken: set[str], key: str, fits: Callable[[Genotype], bool]
 ) -> list[Genotype]:
-    rng, found, seen = keyed_generator("random cells", key, run.config.seed), [], set(taken)
+    rng = keyed_generator("random cells", key, run.config.seed)
+    found: list[Genotype] = []
+    seen = set(taken)
     for _ in range(MATCHING_ATTEMPTS):
         if len(found) == count:
             break
@@ -176,28 +181,46 @@ def _write_winner(run: RunFolder, winner: Genotype, result: Result) -> None:
 
 
 def _baseline_jobs(run: RunFolder, data: Dataset, settings: ComparisonSettings, flops: int) -> list[TrainingJob]:
-    jobs = []
-    for name in settings.baselines:
-        for size in settings.sizes:
-            width = 1.0 if size == "own" else width_for(name, flops, data)
-            for training in settings.trainings:
-                short = "ftt" if training == "fault-tolerant" else "plain"
-                jobs.append(
-                    TrainingJob(
-                        name=f"{name}-{size}-{short}",
-                        label=f"{name}{'' if size == 'own' else f' x {width:.3g}'}",
-                        family="baseline",
-                        model={"baseline": name, "width": width},
-                        training=training,
-                        size=size,
-                        part="whole",
-                        epochs=run.config.training.epochs,
-                        chips=run.config.campaign.chips,
-                        rates=training_rates(run),
-                        seed=run.config.seed,
-                    )
-                )
-    return jobs
+    widths = {
+        (name, size): 1.0 if size == "own" else width_for(name, flops, data)
+        for name in settings.baselines
+        for size in settings.sizes
+    }
+    return [
+        _baseline_job(run, name, widths[name, size], numbers=numbers, size=size, training=training)
+        for name in settings.baselines
+        for size in settings.sizes
+        for numbers in settings.numbers
+        for training in settings.trainings
+    ]
+
+
+def _baseline_job(
+    run: RunFolder, name: str, width: float, *, numbers: Quantization, size: SizeKind, training: TrainingKind
+) -> TrainingJob:
+    kind = "ftt" if training == "fault-tolerant" else "plain"
+    return TrainingJob(
+        name=f"{name}-{size}-{kind}{_suffix(numbers)}",
+        label=f"{name}{'' if size == 'own' else f' x {width:.3g}'}{_remark(numbers)}",
+        family="baseline",
+        model={"baseline": name, "width": width, "numbers": numbers.to_dict()},
+        training=training,
+        size=size,
+        part="whole",
+        epochs=run.config.training.epochs,
+        chips=run.config.campaign.chips,
+        rates=training_rates(run),
+        seed=run.config.seed,
+    )
+
+
+def _suffix(numbers: Quantization) -> str:
+    """Return what sets the folder of a net with these ``numbers`` apart; the published ones need nothing."""
+    return "" if numbers == Quantization() else "-" + re.sub(r"[^a-z0-9.]+", "-", str(numbers)).strip("-")
+
+
+def _remark(numbers: Quantization) -> str:
+    return "" if numbers == Quantization() else f" ({numbers})"
 
 
 def width_for(name: str, flops: int, data: Dataset) -> float:
@@ -206,6 +229,8 @@ def width_for(name: str, flops: int, data: Dataset) -> float:
     Raises:
         ConfigError: even its narrowest form has more than twice the FLOPs.
     """
+
+    @cache
     def cost(step: int) -> int:
         model = build_baseline(name, width=step / 64, image_shape=data.image_shape, classes=data.classes)
         return measure(model, data.image_shape).flops
@@ -215,6 +240,8 @@ def width_for(name: str, flops: int, data: Dataset) -> float:
         raise ConfigError(
             f"comparison.baselines: {name} cannot be scaled to {flops} FLOPs; its narrowest form has {cost(low)}"
         )
+    while cost(high) < flops:
+        low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if cost(middle) <= flops else (low, middle)
@@ -225,16 +252,12 @@ def _hand_made_jobs(run: RunFolder, data: Dataset, settings: ComparisonSettings,
     """Return hand-made cells with as many channels as bring them nearest to the winner's FLOPs."""
     jobs = []
     for style in settings.hand_made:
-        try:
-            genotype = run.space.canonical(hand_made(run.space, style))
-        except SpaceError:
-            continue  # a space without this kind of convolution has no such cell
-        channels = min(range(2, 129), key=lambda c: abs(_scaled_flops(run, data, genotype, c) - flops))
-        jobs.append(
-            cell_job(
-                run, f"hand-{style}", f"hand-made {style}", genotype, family="hand", part="whole", channels=channels
-            )
-        )
+        drawn = run.space.canonical(hand_made(run.space, style))
+        channels = min(range(2, 129), key=lambda c, g=drawn: abs(_scaled_flops(run, data, g, c) - flops))  # type: ignore[misc]
+        for numbers in settings.numbers:
+            name, label = f"hand-{style}{_suffix(numbers)}", f"hand-made {style}{_remark(numbers)}"
+            genotype = run.space.canonical(drawn.with_numbers(numbers))
+            jobs.append(cell_job(run, name, label, genotype, family="hand", part="whole", channels=channels))
     return jobs
 
 

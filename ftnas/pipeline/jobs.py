@@ -23,7 +23,8 @@ from ftnas.networks import CellNetwork, build_baseline
 from ftnas.pipeline.config import RunConfig
 from ftnas.pipeline.progress import progress_bar
 from ftnas.pipeline.run_folder import RunFolder, reopen_run
-from ftnas.runtime import choose_device, keyed_generator, seeded, use_threads
+from ftnas.quantization import Quantization
+from ftnas.runtime import choose_device, keyed_generator, place, seeded, use_threads
 from ftnas.space import Genotype, Sizes
 from ftnas.training import train
 
@@ -36,7 +37,8 @@ class TrainingJob:
 
     Args:
         name: folder below ``trainings``.
-        model: ``{"genotype": ..., "channels": ...}`` for cells, ``{"baseline": ..., "width": ...}`` otherwise.
+        model: ``{"genotype": ..., "channels": ...}`` for cells, ``{"baseline": ..., "width": ...,
+            "numbers": ...}`` otherwise.
         part: ``split`` trains on the supernet's training split and measures on its validation split;
             ``whole`` trains on all training images and measures on the test images.
         rates: of the configured faults, the training's own first.
@@ -76,7 +78,11 @@ def build_model(run: RunFolder, spec: Mapping[str, Any], data: Dataset, *, seed:
     with seeded("initialisation", seed):
         if "baseline" in spec:
             return build_baseline(
-                spec["baseline"], width=spec["width"], image_shape=data.image_shape, classes=data.classes
+                spec["baseline"],
+                width=spec["width"],
+                image_shape=data.image_shape,
+                classes=data.classes,
+                numbers=Quantization.from_dict(spec["numbers"]),
             )
         sizes = run.space.final.model_copy(update={"channels": spec["channels"]})
         return CellNetwork(
@@ -101,29 +107,29 @@ def fault_name(faults: Sequence[Fault]) -> str:
 
 def run_job(folder: Path, job: TrainingJob, on_epoch: Callable[[], None] = lambda: None) -> Result:
     """Train and measure ``job`` and return its result; a finished one is read, an interrupted one goes on."""
-    place = folder / "trainings" / job.name
+    home = folder / "trainings" / job.name
     description = {**asdict(job), "rates": list(job.rates)}
-    if (place / "result.json").exists():
-        _check_same_job(place / "model.json", description)
+    if (home / "result.json").exists():
+        _check_same_job(home / "model.json", description)
         for _ in range(job.epochs):
             on_epoch()
-        return dict(read_json(place / "result.json"))
+        return dict(read_json(home / "result.json"))
     run = reopen_run(folder)
     device = choose_device(run.config.device)
     data = load_dataset(run.config, device)
-    model = build_model(run, job.model, data, seed=job.seed).to(device, memory_format=torch.channels_last)
-    write_json(place / "model.json", description)
-    records = _train(run, job, model, data, place, on_epoch)
-    write_json(place / "history.json", [asdict(record) for record in records])
-    write_tensors(place / "weights.safetensors", model.state_dict(), {"model": dict(job.model), "name": job.name})
+    model = place(build_model(run, job.model, data, seed=job.seed), device)
+    write_json(home / "model.json", description)
+    records = _train(run, job, model, data, home, on_epoch)
+    write_json(home / "history.json", [asdict(record) for record in records])
+    write_tensors(home / "weights.safetensors", model.state_dict(), {"model": dict(job.model), "name": job.name})
     result = {**_describe(job, model, data), **_measure(run, job, model, data)}
-    write_json(place / "result.json", result)
-    (place / "checkpoint.safetensors").unlink(missing_ok=True)
+    write_json(home / "result.json", result)
+    (home / "checkpoint.safetensors").unlink(missing_ok=True)
     return result
 
 
 def _train(
-    run: RunFolder, job: TrainingJob, model: nn.Module, data: Dataset, place: Path, on_epoch: Callable[[], None]
+    run: RunFolder, job: TrainingJob, model: nn.Module, data: Dataset, home: Path, on_epoch: Callable[[], None]
 ) -> list[Any]:
     images, labels = data.train_images, data.train_labels
     if job.part == "split":
@@ -135,7 +141,7 @@ def _train(
         settings=run.config.training.model_copy(update={"epochs": job.epochs}),
         faults=run.config.faults if job.training == "fault-tolerant" else (),
         key=f"training {job.seed}",
-        checkpoint=place / "checkpoint.safetensors",
+        checkpoint=home / "checkpoint.safetensors",
         on_epoch=lambda record: on_epoch(),
     )
 

@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftnas.pipeline.logbook import Logbook
-from ftnas.report.page import write_report
-
 from ftnas.data import Dataset
 from ftnas.errors import RunError
 from ftnas.files import read_json, write_json
 from ftnas.pipeline.config import ComparisonSettings, RunConfig
 from ftnas.pipeline.final_stages import choose_winner, compare, comparison_warnings, rank
 from ftnas.pipeline.jobs import load_dataset
+from ftnas.pipeline.logbook import Logbook
 from ftnas.pipeline.run_folder import RunFolder, open_run, reopen_run
 from ftnas.pipeline.search_stages import (
     check_limits,
@@ -24,6 +22,7 @@ from ftnas.pipeline.search_stages import (
     study_warnings,
     train_supernet,
 )
+from ftnas.report.page import write_report
 from ftnas.runtime import choose_device, use_threads
 from ftnas.space import Genotype
 

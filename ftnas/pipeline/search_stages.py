@@ -9,7 +9,6 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from ftnas.pipeline.logbook import Logbook
 
 from ftnas.cost import Cost, cheapest_flops, genotype_cost
 from ftnas.data import Dataset
@@ -17,9 +16,10 @@ from ftnas.errors import SpaceError
 from ftnas.files import read_json, read_tensors, write_json, write_tensors, write_text
 from ftnas.networks import CellNetwork
 from ftnas.pipeline.jobs import validation_split
+from ftnas.pipeline.logbook import Logbook
 from ftnas.pipeline.progress import progress_bar
 from ftnas.pipeline.run_folder import RunFolder
-from ftnas.runtime import seeded
+from ftnas.runtime import place, seeded
 from ftnas.search.architecture import ArchitectureWeights
 from ftnas.search.candidates import Candidate
 from ftnas.search.controller import run_study as propose_and_score
@@ -60,7 +60,7 @@ def build_supernet(run: RunFolder, data: Dataset) -> tuple[CellNetwork, Architec
     with seeded("supernet", run.config.seed):
         supernet = CellNetwork(run.space, run.space.search, image_shape=data.image_shape, classes=data.classes)
     device = data.train_images.device
-    return supernet.to(device, memory_format=torch.channels_last), ArchitectureWeights(run.space).to(device)
+    return place(supernet, device), ArchitectureWeights(run.space).to(device)
 
 
 def train_supernet(run: RunFolder, data: Dataset, logbook: Logbook) -> tuple[CellNetwork, ArchitectureWeights]:
@@ -97,13 +97,16 @@ def train_supernet(run: RunFolder, data: Dataset, logbook: Logbook) -> tuple[Cel
 
 
 def make_scorer(run: RunFolder, data: Dataset, supernet: CellNetwork, *, images: int, chips: int) -> Scorer:
-    """Return a scorer on the first ``images`` validation images (the split is shuffled and stratified)."""
+    """Return a scorer on the first ``images`` validation images (the split is shuffled and stratified).
+
+    It calibrates on the configured number of training images, and on no more than it scores on.
+    """
     shared, validation = validation_split(run.config, data)
     return Scorer(
         supernet,
         validation[0][:images],
         validation[1][:images],
-        calibration=shared[0][: run.config.scoring.calibration_images],
+        calibration=shared[0][: min(images, run.config.scoring.calibration_images)],
         faults=run.config.faults,
         chips=chips,
         study=f"study {run.config.seed}",

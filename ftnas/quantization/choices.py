@@ -39,7 +39,12 @@ class Range:
         return cls(text)  # type: ignore[arg-type]
 
     def __str__(self) -> str:
-        return f"fixed({self.limit:g})" if self.policy == "fixed" else self.policy
+        return f"fixed({_shortest(self.limit)})" if self.policy == "fixed" else self.policy
+
+
+def _shortest(value: float) -> str:
+    """Return the shortest text that reads back as ``value``: 2, not 2.0."""
+    return str(int(value)) if value == int(value) and value < 1e15 else repr(value)
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -28,12 +28,12 @@ class FixedPoint:
     @property
     def low(self) -> int:
         """The smallest code."""
-        return -(2 ** (self.bits - 1)) if self.signed else 0
+        return -(1 << self.bits - 1) if self.signed else 0
 
     @property
     def high(self) -> int:
         """The largest code."""
-        return 2 ** (self.bits - 1) - 1 if self.signed else 2**self.bits - 1
+        return (1 << self.bits - 1) - 1 if self.signed else (1 << self.bits) - 1
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the int32 codes of ``x``: clamped to the range first, then rounded half to even."""

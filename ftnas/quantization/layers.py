@@ -7,7 +7,7 @@ tap (see ``taps``) then sees the quantised weight and the quantised result, as t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -81,9 +81,9 @@ class QuantizedLayer(nn.Module):
         """Return the number format of ``weight`` under ``quantization`` (the layer's own by default)."""
         choice = quantization or self.quantization
         learned = getattr(self, "learned_weight_limit", None)
-        if choice.weight_range.policy == "learned" and float(learned.detach()) <= 0:  # type: ignore[union-attr]
-            _set(learned, weight.detach().abs().amax())
-        limit = _limit(choice.weight_range, learned, lambda: float(weight.detach().abs().amax()))
+        limit = _limit(
+            choice.weight_range, learned, lambda: float(torch.linalg.vector_norm(weight.detach(), torch.inf))
+        )
         return _number(choice.weight_bits, limit)
 
     def feature_number(self, quantization: Quantization | None = None) -> FixedPoint:
@@ -98,12 +98,14 @@ class QuantizedLayer(nn.Module):
         if isinstance(quantization, Blend):
             parts = zip(quantization.weights, quantization.choices, strict=True)
             return torch.stack([share * self.quantized_weight(weight, choice) for share, choice in parts]).sum(0)
+        tap = current_tap()
+        if quantization.weight_range.policy == "learned" and tap is None:
+            _start(self.learned_weight_limit, weight)
         number = self.weight_number(weight, quantization)
         if quantization.weight_range.policy == "learned":
             on_grid = snap_learned(weight, self.learned_weight_limit, number)
         else:
             on_grid = snap(weight, number)
-        tap = current_tap()
         return on_grid if tap is None else tap.weight(self, on_grid, number)
 
     def quantized_output(self, y: Tensor, quantization: Quantization | Blend) -> Tensor:
@@ -128,11 +130,10 @@ class QuantizedLayer(nn.Module):
     def _watch(self, y: Tensor, policy: Range, *, observe: bool) -> None:
         if not observe or policy.policy == "fixed":
             return
-        peak = y.detach().abs().amax() if y.requires_grad else y.abs().amax()
         if policy.policy == "learned":
-            if float(self.learned_feature_limit.detach()) <= 0:
-                _set(self.learned_feature_limit, peak)
+            _start(self.learned_feature_limit, y)
             return
+        peak = y.detach().abs().amax()
         first = float(self.feature_limit) == 0
         self.feature_limit.lerp_(peak, 1.0 if first else self.momentum)
 
@@ -226,14 +227,15 @@ def quantized_layers(model: nn.Module) -> dict[str, QuantizedLayer]:
     return {name: layer for name, layer in model.named_modules() if isinstance(layer, QuantizedLayer)}
 
 
-def _limit(policy: Range, learned: Tensor | None, measured: object) -> float:
+def _limit(policy: Range, learned: Tensor | None, measured: Callable[[], float]) -> float:
     if policy.policy == "fixed":
         return policy.limit
     if policy.policy == "learned":
         if learned is None:
             raise ValueError("a learned range must be among the choices that the layer was built with")
-        return max(float(learned.detach().abs()), 1e-5)
-    value: float = measured()  # type: ignore[operator]
+        value = float(learned.detach())
+        return max(value if value > 0 else measured(), 1e-5)
+    value = measured()
     return power_of_two_above(value) if policy.policy == "power_of_two" else max(value, 1e-5)
 
 
@@ -241,7 +243,8 @@ def _number(bits: int, limit: float) -> FixedPoint:
     return FixedPoint(bits, limit / 2 ** (bits - 1))
 
 
-def _set(parameter: Tensor | None, value: Tensor) -> None:
-    if parameter is not None:
+def _start(limit: Tensor, values: Tensor) -> None:
+    """Begin a learned range at the largest magnitude, and again where training drove it below zero."""
+    if float(limit.detach()) <= 0:
         with torch.no_grad():
-            parameter.copy_(value.clamp_min(1e-5))
+            limit.copy_(values.abs().amax().clamp_min(1e-5))

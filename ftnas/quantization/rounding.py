@@ -48,26 +48,25 @@ class _SnapLearned(torch.autograd.Function):
     """Quantise with a trainable range end (LSQ, arXiv 1902.08153, section 2.1)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, limit: Tensor, low: int, high: int) -> Tensor:
-        scale = limit / (high + 1)
-        ctx.save_for_backward(x, scale)
-        ctx.bounds = (low, high)
-        return (x / scale).clamp(low, high).round() * scale
+    def forward(ctx: Any, x: Tensor, limit: Tensor, number: FixedPoint) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.number = number
+        return (x / number.scale).clamp(number.low, number.high).round() * number.scale
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        x, scale = ctx.saved_tensors
-        low, high = ctx.bounds
-        ratio = x / scale
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        (x,) = ctx.saved_tensors
+        low, high = ctx.number.low, ctx.number.high
+        ratio = x / ctx.number.scale
         inside = (ratio >= low) & (ratio <= high)
         slope = torch.where(inside, ratio.round() - ratio, ratio.clamp(low, high))
         gradient = gradients[0]
         # LSQ's step-size gradient scale, 1 / sqrt(N * high), keeps range and weight updates in proportion.
         towards_scale = (gradient * slope).sum() / math.sqrt(x.numel() * high)
-        return gradient * inside, towards_scale / (high + 1), None, None
+        return gradient * inside, towards_scale / (high + 1), None
 
 
 def snap_learned(x: Tensor, limit: Tensor, number: FixedPoint) -> Tensor:
     """Return ``x`` on the grid of ``number``, whose range ends at the trainable scalar ``limit``."""
-    snapped: Tensor = _SnapLearned.apply(x, limit, number.low, number.high)
+    snapped: Tensor = _SnapLearned.apply(x, limit, number)  # type: ignore[no-untyped-call]
     return snapped

@@ -25,9 +25,7 @@ def groups(comparison: Comparison) -> dict[tuple[str, str], tuple[Result, ...]]:
     return found
 
 
-def curves_figure(
-    rows: Sequence[Result], comparison: Comparison, *, width: float, height: float, name: str
-) -> str:
+def curves_figure(rows: Sequence[Result], comparison: Comparison, *, width: float, height: float, name: str) -> str:
     """Draw one curve a row, its band the interval over chips. The last row is drawn on top."""
     ink = colours(comparison)
     right = width - 14 - max(svg.text_width(row.title) * (1.08 if _weight(row) == 700 else 1) for row in rows)

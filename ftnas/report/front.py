@@ -60,7 +60,7 @@ def _candidate(plot: Plot, row: Scored, *, front: bool) -> str:
 
 
 def _words(row: Scored) -> str:
-    cost = f"{row.flops / MILLION:.3g} MFLOPs, {row.parameters:,} parameters"
+    cost = f"{wording.megaflops(row.flops)} MFLOPs, {row.parameters:,} parameters"
     scores = f"faulty {wording.percent(row.faulty)}, clean {wording.percent(row.clean)} (shared weights)"
     head = f"{row.key} (trial {row.trial}, {row.source})"
     return "\n".join([head, scores, cost, *wording.cell_lines(row.genotype)])
@@ -96,7 +96,7 @@ def _marks(plot: Plot, trained: Trained, ink: Mapping[str, str]) -> list[str]:
         x = row.flops / MILLION
         low, high = plot.at(x, 100 * score.low), plot.at(x, 100 * score.high)
         colour = ink[row.name]
-        words = f"{row.title}, trained from scratch\n{wording.score(score)}, {x:.3g} MFLOPs"
+        words = f"{row.title}, trained from scratch\n{wording.score(score)}, {wording.megaflops(row.flops)} MFLOPs"
         mark = svg.marker(plot.at(x, 100 * score.mean), MARKS[row.family], colour=colour)
         parts.append(svg.hover(words, svg.line(low, high, colour=colour, width=1.4), mark))
     return parts

@@ -110,7 +110,8 @@ def _best_so_far(rows: Sequence[Scored]) -> list[tuple[float, float]]:
 
 def _trial(plot: Plot, row: Scored) -> str:
     at = plot.at(row.trial, 100 * row.faulty)
-    words = f"trial {row.trial} ({row.source}), {row.key}: {wording.percent(row.faulty)}, {row.flops / 1e6:.3g} MFLOPs"
+    found = f"{wording.percent(row.faulty)}, {wording.megaflops(row.flops)} MFLOPs"
+    words = f"trial {row.trial} ({row.source}), {row.key}: {found}"
     if row.source == "sampler":
         return svg.hover(words, svg.circle(at, 3.2, colour=svg.FAINT, opacity=0.65))
     return svg.hover(words, svg.marker(at, svg.TRIANGLE, colour=svg.HAND))
@@ -198,7 +199,8 @@ def _ranking_plot(
     plot = Plot(x, Scale(*spread([y for *_, y in points], least=1), LOW - 10, 40))
     parts = plot.frame(f"With shared weights, {kind} (%)", f"Trained from scratch, {kind} (%)")
     for point, across, up in points:
-        words = f"{point.key}: {across:.1f} % with shared weights, {up:.1f} % trained, {point.flops / 1e6:.3g} MFLOPs"
+        cost = f"{wording.megaflops(point.flops)} MFLOPs"
+        words = f"{point.key}: {across:.1f} % with shared weights, {up:.1f} % trained, {cost}"
         colour = svg.WINNER if point.key == winner else FAMILIES[point.family]
         parts.append(svg.hover(words, svg.circle(plot.at(across, up), 4.6, colour=colour, opacity=0.85)))
     if tau is not None:

@@ -68,7 +68,7 @@ def render(record: RunRecord, found: tuple[Figure, ...]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters.update(percent=wording.percent, amount=wording.amount, kibibytes=wording.kibibytes)
+    templates.filters.update(kibibytes=wording.kibibytes, megaflops=wording.megaflops)
     comparison = record.comparison
     return templates.get_template("page.html.jinja").render(
         record=record,

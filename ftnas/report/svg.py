@@ -60,9 +60,7 @@ def line(start: Point, end: Point, *, colour: str = INK, width: float = 1, dash:
     return f'<line {places} stroke="{colour}"{kind} stroke-width="{number(width)}"{_dashed(dash)}{_faded(opacity)}/>'
 
 
-def polyline(
-    points: Sequence[Point], *, colour: str, width: float = 2, dash: str = "", opacity: float = 1
-) -> str:
+def polyline(points: Sequence[Point], *, colour: str, width: float = 2, dash: str = "", opacity: float = 1) -> str:
     """Return an open line through ``points``."""
     style = f'stroke="{colour}" stroke-width="{number(width)}"{_dashed(dash)}{_faded(opacity)}'
     return f'<polyline points="{_path(points)}" fill="none" {style} stroke-linejoin="round" stroke-linecap="round"/>'

@@ -73,7 +73,7 @@ def comparison_markdown(rows: Sequence[AnyRow], *, rate: float | None = None) ->
 def _markdown_row(row: Result, rates: Sequence[float], comparison: Comparison) -> list[str]:
     scores = [row.at(rate) for rate in rates]
     faulty = ["" if score is None else wording.score(score) for score in scores]
-    cost = [f"{row.flops / 1e6:.3g}", f"{row.parameters:,}", f"{row.weight_bits:,}", count(row)]
+    cost = [wording.megaflops(row.flops), f"{row.parameters:,}", f"{row.weight_bits:,}", count(row)]
     return [row.title, row.training, wording.percent(row.clean), *faulty, *cost, against(row, comparison)]
 
 

@@ -45,6 +45,12 @@ def amount(value: float) -> str:
     return f"{value:.0f}"
 
 
+def megaflops(flops: float) -> str:
+    """Return FLOPs in millions, in three digits or to the whole."""
+    millions = flops / 1e6
+    return f"{millions:,.0f}" if millions >= 100 else f"{millions:#.3g}"
+
+
 def kibibytes(bits: int) -> str:
     """Return a number of bits as KiB of storage."""
     return f"{bits / 8192:,.1f} KiB"

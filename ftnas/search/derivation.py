@@ -79,7 +79,7 @@ def _with(space: SearchSpace, genotype: Genotype, slot: str, source: int, field:
 
 
 def _strongest(space: SearchSpace, operators: Tensor, quantization: Tensor) -> tuple[tuple[Edge, ...], ...]:
-    """Return the cell of the best options; ``operators`` ``[edges, operators]``, ``quantization`` ``[edges, choices]``."""
+    """Return the cell of the best options, from scores ``[edges, operators]`` and ``[edges, choices]``."""
     allowed = operators.clone()
     if "none" in space.operators and len(space.operators) > 1:
         allowed[:, space.operators.index("none")] = -torch.inf

@@ -64,8 +64,6 @@ class KeyedSampler(BaseSampler):
         """Return a decision that is made by itself."""
         return self._inner.sample_independent(study, trial, param_name, param_distribution)
 
-    def after_trial(
-        self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
-    ) -> None:
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
         """Let the trial's sampler note the result."""
         self._inner.after_trial(study, trial, state, values)

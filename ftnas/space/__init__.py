@@ -5,7 +5,7 @@ from ftnas.space.library import bundled_spaces, load_space
 from ftnas.space.primitives import OPERATORS, has_numbers
 from ftnas.space.published import hand_made, w_ftt_net
 from ftnas.space.search_space import Decision, SearchSpace
-from ftnas.space.sections import Preprocess, Sizes, Stem
+from ftnas.space.sections import Preprocess, QuantizationChoice, Sizes, Stem
 
 __all__ = [
     "KINDS",
@@ -16,6 +16,7 @@ __all__ = [
     "Genotype",
     "Node",
     "Preprocess",
+    "QuantizationChoice",
     "SearchSpace",
     "Sizes",
     "Stem",

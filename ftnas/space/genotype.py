@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ftnas.errors import SpaceError
@@ -43,6 +43,14 @@ class Genotype:
     def cell(self, kind: str) -> Cell:
         """Return the cell of ``kind``, one of ``KINDS``."""
         return self.normal if kind == "normal" else self.reduction
+
+    def with_numbers(self, numbers: Quantization) -> Genotype:
+        """Return the same cells with ``numbers`` on every edge."""
+        cells = (
+            tuple(tuple(replace(edge, quantization=numbers) for edge in node) for node in self.cell(kind))
+            for kind in KINDS
+        )
+        return Genotype(*cells)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, ready for JSON; ``from_dict`` reads it back."""

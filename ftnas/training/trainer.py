@@ -105,14 +105,14 @@ def _train_epoch(
         descend(optimizer, losses.total, list(model.parameters()), clip=settings.gradient_clip)
         hits = (losses.logits.argmax(1) == y).float().mean()
         sums += torch.stack([losses.total.detach(), losses.clean, losses.faulty, hits]).double().cpu()
-    means = [float(value) / steps for value in sums]
-    return EpochRecord(epoch, *means, seconds=time.monotonic() - began)
+    total, clean, faulty, accuracy = (sums / steps).tolist()
+    return EpochRecord(epoch, total, clean, faulty, accuracy, time.monotonic() - began)
 
 
 def descend(optimizer: torch.optim.Optimizer, loss: Tensor, parameters: list[nn.Parameter], *, clip: float) -> None:
     """Take one step down ``loss``, the gradient's norm clipped."""
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     torch.nn.utils.clip_grad_norm_(parameters, clip)
     optimizer.step()
 

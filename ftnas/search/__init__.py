@@ -1,0 +1,1 @@
+"""Searching: architecture weights, supernet training, scores, controllers. Knows nothing of files' formats."""

@@ -1,0 +1,304 @@
+"""Number formats, ranges and quantised layers, against plain integers and torch's own operator."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from ftnas.quantization import (
+    Blend,
+    FixedPoint,
+    Quantization,
+    QuantizedConv2d,
+    QuantizedLinear,
+    QuantizedSum,
+    Range,
+    power_of_two_above,
+    quantized_layers,
+    snap,
+    snap_learned,
+    tapped,
+)
+
+NUMBERS = st.builds(
+    FixedPoint, st.integers(2, 16), st.integers(-12, 4).map(lambda exponent: 2.0**exponent), st.booleans()
+)
+ANY_SCALE = st.builds(FixedPoint, st.integers(2, 10), st.floats(1e-4, 10), st.booleans())
+VALUES = st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=30).map(torch.tensor)
+
+
+class Nothing:
+    """A tap that changes nothing."""
+
+    def weight(self, layer: nn.Module, weight: Tensor, number: FixedPoint) -> Tensor:
+        return weight
+
+    def output(self, layer: nn.Module, features: Tensor, number: FixedPoint) -> None:
+        return None
+
+
+@given(NUMBERS)
+def test_the_codes_are_those_of_twos_complement(number: FixedPoint) -> None:
+    codes = range(number.low, number.high + 1)
+    assert len(codes) == 2**number.bits
+    assert {code % 2**number.bits for code in codes} == set(range(2**number.bits))
+
+
+@given(NUMBERS)
+def test_every_code_decodes_to_its_multiple_of_the_scale_and_back(number: FixedPoint) -> None:
+    codes = list(range(number.low, number.high + 1))
+    values = number.decode(torch.tensor(codes))
+    assert values.tolist() == [code * number.scale for code in codes]
+    assert number.encode(values).tolist() == codes
+
+
+@given(number=NUMBERS, x=VALUES)
+def test_encode_clamps_and_rounds_half_to_even_as_plain_integers_do(number: FixedPoint, x: Tensor) -> None:
+    expected = [round(min(max(value / number.scale, number.low), number.high)) for value in x.tolist()]
+    assert number.encode(x).tolist() == expected
+
+
+@pytest.mark.parametrize("beyond", [0.49, 0.51, 1.0, 1e6, 1e30])
+def test_encode_clamps_before_it_rounds(beyond: float) -> None:
+    number = FixedPoint(8, 1.0)
+    assert number.encode(torch.tensor([number.high + beyond, number.low - beyond])).tolist() == [127, -128]
+
+
+@given(number=ANY_SCALE, x=VALUES)
+def test_decoding_what_was_encoded_is_idempotent(number: FixedPoint, x: Tensor) -> None:
+    once = number.decode(number.encode(x))
+    assert torch.equal(number.decode(number.encode(once)), once)
+
+
+@given(number=ANY_SCALE, x=VALUES)
+def test_snap_puts_values_where_decode_of_encode_does(number: FixedPoint, x: Tensor) -> None:
+    assert torch.equal(snap(x, number), number.decode(number.encode(x)))
+
+
+@given(number=NUMBERS, x=VALUES)
+def test_snap_equals_torchs_own_operator(number: FixedPoint, x: Tensor) -> None:
+    native = torch.fake_quantize_per_tensor_affine(x, number.scale, 0, number.low, number.high)
+    assert torch.equal(snap(x, number), native)
+
+
+def test_snap_leaves_its_argument_alone() -> None:
+    x = torch.tensor([0.3, -0.7])
+    snap(x, FixedPoint(4, 0.25))
+    assert torch.equal(x, torch.tensor([0.3, -0.7]))
+
+
+@given(x=VALUES)
+def test_the_gradient_of_snap_passes_straight_through(x: Tensor) -> None:
+    x.requires_grad_()
+    (snap(x, FixedPoint(4, 0.25)) * torch.arange(len(x))).sum().backward()
+    assert torch.equal(x.grad, torch.arange(len(x)).float())  # type: ignore[arg-type]
+
+
+def test_the_gradient_of_a_learned_range_is_that_of_lsq() -> None:
+    x = torch.tensor([0.3, -0.55, 5.0, -5.0], requires_grad=True)
+    limit = torch.tensor(1.0, requires_grad=True)
+    number = FixedPoint(4, 1 / 8)
+    upstream = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    (snap_learned(x, limit, number) * upstream).sum().backward()
+    slopes = [round(0.3 * 8) - 0.3 * 8, round(-0.55 * 8) + 0.55 * 8, 7, -8]
+    of_scale = sum(g * slope for g, slope in zip(upstream.tolist(), slopes, strict=True)) / math.sqrt(4 * 7)
+    assert limit.grad is not None and x.grad is not None
+    assert float(limit.grad) == pytest.approx(of_scale / 8, rel=1e-5)
+    assert x.grad.tolist() == [1, 2, 0, 0]
+
+
+@given(st.floats(1e-5, 1e6))
+def test_the_power_of_two_above_is_the_smallest_that_covers(limit: float) -> None:
+    power = power_of_two_above(limit)
+    assert math.log2(power).is_integer()
+    assert power / 2 < limit <= power
+
+
+@pytest.mark.parametrize(
+    ("limit", "power"), [(0.0, 2.0**-16), (1e-5, 2.0**-16), (0.5, 0.5), (0.50001, 1.0), (1.0, 1.0), (3, 4.0), (4, 4.0)]
+)
+def test_the_power_of_two_above_known_limits(limit: float, power: float) -> None:
+    assert power_of_two_above(limit) == power
+
+
+@pytest.mark.parametrize("arguments", [(1, 1.0), (17, 1.0), (8, 0.0), (8, -1.0), (8, float("nan"))])
+def test_impossible_formats_are_refused(arguments: tuple[int, float]) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        FixedPoint(*arguments)
+
+
+@pytest.mark.parametrize("text", ["power_of_two", "max", "learned", "fixed(0.5)", "fixed(2)"])
+def test_a_range_survives_its_text(text: str) -> None:
+    assert str(Range.parse(text)) == text
+
+
+@pytest.mark.parametrize("text", ["fixed", "fixed()", "fixed(-1)", "fixed(0)", "percentile", ""])
+def test_an_unknown_range_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"choose from|needs a positive limit"):
+        Range.parse(text)
+
+
+@given(st.integers(2, 16), st.integers(2, 16), st.sampled_from(["max", "learned", "fixed(0.25)"]))
+def test_a_quantisation_survives_its_dictionary(weight_bits: int, feature_bits: int, text: str) -> None:
+    quantization = Quantization(weight_bits, Range.parse(text), feature_bits, Range.parse(text))
+    assert Quantization.from_dict(quantization.to_dict()) == quantization
+
+
+POLICIES = ["power_of_two", "max", "fixed(2)", "learned"]
+
+
+def quantization(policy: str, bits: int = 4) -> Quantization:
+    return Quantization(bits, Range.parse(policy), bits, Range.parse(policy))
+
+
+def convolution(*policies: str) -> QuantizedConv2d:
+    torch.manual_seed(0)
+    return QuantizedConv2d(3, 4, 3, choices=tuple(quantization(policy) for policy in policies))
+
+
+@pytest.fixture
+def images(generator: torch.Generator) -> Tensor:
+    return torch.randn(8, 3, 6, 6, generator=generator)
+
+
+def is_on_grid(values: Tensor, number: FixedPoint) -> bool:
+    return torch.equal(number.decode(number.encode(values)), values)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("training", [True, False])
+def test_an_output_lies_on_the_grid_of_its_layer(policy: str, training: bool, images: Tensor) -> None:
+    layer = convolution(policy)
+    layer(images)
+    y = layer.train(training)(images)
+    assert is_on_grid(y, layer.feature_number())
+    assert len(y.unique()) > 3
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_tap_sees_the_weight_on_its_grid(policy: str, images: Tensor) -> None:
+    seen: list[bool] = []
+
+    class Watch(Nothing):
+        def weight(self, layer: nn.Module, weight: Tensor, number: FixedPoint) -> Tensor:
+            seen.append(is_on_grid(weight, number))
+            return weight
+
+    layer = convolution(policy)
+    with tapped(Watch()):
+        layer(images)
+    assert seen == [True]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_ranges_are_frozen_in_evaluation(policy: str, images: Tensor) -> None:
+    layer = convolution(policy)
+    layer(images)
+    before = copy.deepcopy(layer.eval().state_dict())
+    one = layer(images[:2])
+    layer(images * 50)
+    assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
+    assert torch.equal(layer(images)[:2], one)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("warm", [True, False])
+def test_a_tap_updates_no_statistics(policy: str, warm: bool, images: Tensor) -> None:
+    layer = convolution(policy)
+    if warm:
+        layer(images)
+    before = copy.deepcopy(layer.state_dict())
+    with tapped(Nothing()):
+        layer(images * 50)
+    assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
+
+
+@pytest.mark.parametrize("policy", ["power_of_two", "max"])
+def test_the_first_clean_batch_sets_the_range_and_later_ones_move_it(policy: str, images: Tensor) -> None:
+    layer = QuantizedLinear(6, 2, choices=(quantization(policy, 16),))
+    x = images[:, 0, 0]
+    layer(x)
+    first = float(layer.feature_limit)
+    layer(100 * x)
+    assert first > 0
+    assert first < float(layer.feature_limit) < 30 * first
+
+
+def test_a_learned_range_starts_at_the_largest_magnitude_and_is_trained(images: Tensor) -> None:
+    layer = convolution("learned")
+    layer(images).square().sum().backward()
+    assert float(layer.learned_weight_limit.detach()) == pytest.approx(float(layer.weight.detach().abs().max()))
+    assert layer.learned_weight_limit.grad is not None
+    assert layer.learned_feature_limit.grad is not None
+    assert float(layer.learned_weight_limit.grad) != 0
+
+
+def test_a_learned_range_that_training_drove_below_zero_starts_again(images: Tensor) -> None:
+    layer = convolution("learned")
+    layer(images)
+    with torch.no_grad():
+        layer.learned_weight_limit.fill_(-0.1)
+        layer.learned_feature_limit.fill_(-0.1)
+    y = layer(images)
+    assert bool(y.isfinite().all())
+    assert float(layer.learned_weight_limit.detach()) > 0
+    assert float(layer.learned_feature_limit.detach()) > 0
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_quantisation_choices_share_one_weight(policy: str, images: Tensor) -> None:
+    layer = convolution("power_of_two", policy)
+    for choice in layer.choices:
+        layer.zero_grad()
+        layer(images, choice).square().sum().backward()
+        assert float(layer.weight.grad.abs().sum()) > 0  # type: ignore[union-attr]
+    assert [name for name, _ in layer.named_parameters()].count("weight") == 1
+
+
+def test_a_choice_replaces_the_layers_own_for_one_pass(images: Tensor) -> None:
+    coarse, fine = quantization("fixed(2)", 2), quantization("fixed(2)", 8)
+    layer = QuantizedConv2d(3, 4, 3, choices=(fine, coarse))
+    assert len(layer(images, coarse).unique()) <= 4 < len(layer(images).unique())
+
+
+def test_a_blend_of_one_choice_is_that_choice(images: Tensor) -> None:
+    layer = convolution("fixed(2)", "fixed(1)")
+    certain = Blend(layer.choices, torch.tensor([0.0, 1.0]))
+    assert torch.allclose(layer(images, certain), layer(images, layer.choices[1]))
+
+
+def test_a_blend_passes_a_gradient_to_its_shares(images: Tensor) -> None:
+    layer = convolution("fixed(2)", "fixed(0.5)")
+    shares = torch.tensor([0.4, 0.6], requires_grad=True)
+    layer(images, Blend(layer.choices, shares)).square().sum().backward()
+    assert shares.grad is not None
+    assert bool((shares.grad != 0).all())
+
+
+def test_a_learned_range_that_the_layer_was_not_built_with_is_refused(images: Tensor) -> None:
+    with pytest.raises((ValueError, AttributeError)):
+        convolution("max")(images, quantization("learned"))
+
+
+@pytest.mark.parametrize("terms", [1, 2, 3])
+def test_a_sum_adds_its_terms_and_changes_none(terms: int, images: Tensor) -> None:
+    values = [images.clone() for _ in range(terms)]
+    layer = QuantizedSum(choices=(Quantization(feature_bits=16),))
+    assert torch.allclose(layer(values), terms * images, atol=1e-3)
+    assert all(torch.equal(value, images) for value in values)
+
+
+def test_a_second_tap_is_refused() -> None:
+    with tapped(Nothing()), pytest.raises(RuntimeError, match="active already"), tapped(Nothing()):
+        pass
+
+
+def test_quantised_layers_are_found_by_path() -> None:
+    model = nn.Sequential(convolution("max"), nn.Sequential(QuantizedSum()), nn.ReLU())
+    assert list(quantized_layers(model)) == ["0", "1.0"]
