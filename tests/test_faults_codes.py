@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ftnas.faults import BitBias, BitFlip, BitwiseStuckCell, Chip, Fault, MacBitBias, Site, SitePlan, StuckCell
 from ftnas.faults.applying import apply_
-from ftnas.faults.codes import BIAS, FLIP, MECHANISMS, NEGATIVE_CELL, POSITIVE_CELL, WHOLE_CELL, Events
+from ftnas.faults.codes import BIAS, BIT, FLIP, KIND, NEGATIVE_CELL, POSITIVE_CELL, VALUE, WHOLE_CELL, Events, effect_of
 from ftnas.quantization import FixedPoint, QuantizedConv2d
 
 SURELY = 1e-4
@@ -24,9 +24,9 @@ Event = tuple[int, int, int, int]  # element, bit, kind, value
 def after(codes: Sequence[int], fault: Fault, events: Sequence[Event], number: FixedPoint) -> list[int]:
     """Return ``codes`` after ``events`` (ascending by element)."""
     values = number.decode(torch.tensor(codes))
-    element, *rest = np.array(events).T
-    columns = Events(element.astype(np.int64), *(column.astype(np.int8) for column in rest))
-    effect = MECHANISMS[type(fault)].effect(columns, number)
+    element, bit, kind, value = np.array(events).T
+    what = 64 * kind + 2 * (bit + 1) + (value > 0)
+    effect = effect_of(fault, Events(element, what.astype(np.uint8)), number)
     apply_(values, fault, effect, number=number, clean=values.clone())
     result: list[int] = (values / number.scale).round().int().tolist()
     return result
@@ -144,7 +144,9 @@ def test_bitwise_stuck_cells_agree_with_a_slow_reference(data: st.DataObject, bi
 def test_every_bit_flips_at_the_rate(rate: float) -> None:
     values = min(int(2000 / rate), 2**30) if rate < 1 else 500
     chips = 400 if rate == 1e-8 else 1
-    bits = np.concatenate([plan(BitFlip(rate), site(values, kind="weight"), chip).events.bit for chip in range(chips)])
+    bits = np.concatenate(
+        [BIT[plan(BitFlip(rate), site(values, kind="weight"), chip).events.what] for chip in range(chips)]
+    )
     counts, expected = np.bincount(bits, minlength=8), values * rate * chips
     deviation = ((counts - expected) ** 2 / (expected * (1 - rate) + 1e-9)).sum()
     assert deviation < stats.chi2(8).isf(SURELY)
@@ -153,7 +155,7 @@ def test_every_bit_flips_at_the_rate(rate: float) -> None:
 @pytest.mark.parametrize("fault", [BitBias(0.2), MacBitBias(0.2)])
 def test_biases_choose_every_bit_and_sign_equally_often(fault: Fault) -> None:
     events = plan(fault, site(2000, bits=5)).events
-    counts = np.bincount(events.bit * 2 + (events.value > 0), minlength=10)
+    counts = np.bincount(BIT[events.what] * 2 + (VALUE[events.what] > 0), minlength=10)
     assert len(counts) == 10
     assert stats.chisquare(counts).pvalue > SURELY
 
@@ -164,12 +166,12 @@ def test_cells_of_either_sign_stick_at_the_rate_and_the_share(fault: StuckCell |
     parts = 100_000 * (1 if isinstance(fault, StuckCell) else 7)
     for kind in (POSITIVE_CELL, NEGATIVE_CELL):
         for value, share in ((1, 0.163), (0, 0.837)):
-            count = int(((events.kind == kind) & (events.value == value)).sum())
+            count = int(((KIND[events.what] == kind) & (VALUE[events.what] == value)).sum())
             assert stats.binomtest(count, parts, fault.rate * share).pvalue > SURELY
 
 
 def test_bitwise_cells_stick_in_each_of_the_magnitude_bits_alike() -> None:
-    bits = plan(BitwiseStuckCell(0.05), site(50_000, kind="weight")).events.bit
+    bits = BIT[plan(BitwiseStuckCell(0.05), site(50_000, kind="weight")).events.what]
     counts = np.bincount(bits)
     assert len(counts) == 7
     assert stats.chisquare(counts).pvalue > SURELY
@@ -240,7 +242,7 @@ def test_faults_do_not_depend_on_the_memory_layout(fault: Fault, layout: str, ge
         "sliced": lambda: torch.nn.functional.pad(plain, (1, 1, 2, 0))[:, :, 2:, 1:-1],
         "bfloat16": lambda: plain.bfloat16(),
     }[layout]()
-    effect = MECHANISMS[type(fault)].effect(plan(fault, site(6 * 5 * 7)).events, number)
+    effect = effect_of(fault, plan(fault, site(6 * 5 * 7)).events, number)
     for values in (plain, other):
         apply_(values, fault, effect, number=number, clean=values)
     assert torch.equal(plain, other.float())
@@ -249,6 +251,6 @@ def test_faults_do_not_depend_on_the_memory_layout(fault: Fault, layout: str, ge
 def test_only_hit_values_are_touched(generator: torch.Generator) -> None:
     values, number = torch.rand(64, 10, generator=generator), FixedPoint(8, 1 / 128)
     before, planned = values.clone(), plan(BitBias(0.1), site(10))
-    apply_(values, BitBias(0.1), MECHANISMS[BitBias].effect(planned.events, number), number=number, clean=values)
+    apply_(values, BitBias(0.1), effect_of(BitBias(0.1), planned.events, number), number=number, clean=values)
     untouched = np.setdiff1d(np.arange(640), planned.events.element)
     assert torch.equal(values.view(-1)[untouched], before.view(-1)[untouched])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,19 @@ from test_faults_injection import EVERY_FAULT, IMAGES, LEARNED, WEIGHT_FAULTS, N
 from torch import Tensor, nn
 
 from ftnas.errors import FaultError
-from ftnas.faults import BitBias, Plan, StuckCell, draw_plan, inject, load_plan, output_shapes, save_plan
+from ftnas.faults import (
+    BitBias,
+    BitwiseStuckCell,
+    Plan,
+    StuckCell,
+    draw_plan,
+    inject,
+    load_plan,
+    output_shapes,
+    save_plan,
+)
+from ftnas.faults.codes import NEGATIVE_CELL, POSITIVE_CELL
+from ftnas.files import read_tensors, write_tensors
 from ftnas.quantization import Quantization, QuantizedConv2d
 
 WHOLE = range(IMAGES)
@@ -167,11 +178,24 @@ def test_a_file_that_is_no_plan_is_one_line_that_names_it(how: str, net: Net, tm
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("column", ["element", "bit", "value"])
-def test_impossible_events_in_a_file_are_refused(column: str, net: Net, tmp_path: Path) -> None:
-    drawn = copy.deepcopy(draw_plan(net, StuckCell(0.1)))
-    planned = drawn.sites["stem.weight", 0]
-    getattr(planned.events, column)[0] = 99 if column != "element" else -1
-    save_plan(drawn, tmp_path / "plan")
+@pytest.mark.parametrize(
+    ("column", "entry"), [("element", -1), ("element", 8 * 27), ("bit", 8), ("bit", -2), ("kind", 4), ("value", 2)]
+)
+def test_impossible_events_in_a_file_are_refused(column: str, entry: int, net: Net, tmp_path: Path) -> None:
+    path = tmp_path / "plan"
+    save_plan(draw_plan(net, BitwiseStuckCell(0.1)), path)
+    tensors, metadata = read_tensors(path)
+    tensors[f"0.{column}"][0 if entry < 0 else -1] = entry
+    write_tensors(path, tensors, metadata)
     with pytest.raises(FaultError, match=r"impossible events at stem\.weight"):
-        load_plan(tmp_path / "plan", net)
+        load_plan(path, net)
+
+
+def test_a_file_says_element_bit_kind_and_value_of_each_event(net: Net, tmp_path: Path) -> None:
+    save_plan(draw_plan(net, BitwiseStuckCell(0.1)), tmp_path / "plan")
+    tensors, metadata = read_tensors(tmp_path / "plan")
+    assert metadata["plan"]["sites"][0] == ["stem.weight", 0, [8, 3, 3, 3], 8]
+    assert tensors["0.element"].dtype == torch.int64
+    assert set(tensors["0.bit"].tolist()) == set(range(7))
+    assert set(tensors["0.kind"].tolist()) == {POSITIVE_CELL, NEGATIVE_CELL}
+    assert set(tensors["0.value"].tolist()) == {0, 1}

@@ -31,7 +31,7 @@ def apply_(values: Tensor, fault: Fault, effect: Effect, *, number: FixedPoint, 
     with torch.no_grad():
         flat = flat_storage(values)
         index = storage_index(effect.element, values)
-        numbers = [torch.from_numpy(column).to(values.device) for column in effect.numbers]
+        numbers = torch.from_numpy(effect.numbers).to(values.device)
         codes = (flat.index_select(0, index).float() / number.scale).round_().to(torch.int32)
         changed = MECHANISMS[type(fault)].change(fault, codes, numbers, number, clean)
         flat.index_copy_(0, index, number.decode(changed).to(flat.dtype))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ftnas.faults.codes import MECHANISMS, NO_EVENTS, Events
+from ftnas.faults.codes import MECHANISMS, NO_EVENTS, Events, events_of
 from ftnas.faults.models import Fault, MacBitBias
 from ftnas.faults.sampling import draw_hits, failure_time
 from ftnas.faults.sites import Site
@@ -44,7 +44,8 @@ class SitePlan:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SitePlan):
             return NotImplemented
-        return self.label == other.label and self.events.same_as(other.events)
+        same = [np.array_equal(getattr(self.events, name), getattr(other.events, name)) for name in Events._fields]
+        return self.label == other.label and all(same)
 
     def __hash__(self) -> int:
         return hash(self.label)
@@ -60,7 +61,7 @@ class SitePlan:
         first, last = (int(element.searchsorted(image * values)) for image in (images.start, images.stop))
         if last - first == len(self):
             return self
-        return SitePlan(*self.label, self.events.between(first, last))
+        return SitePlan(*self.label, Events(self.events.element[first:last], self.events.what[first:last]))
 
     def events_from(self, image: int) -> Events:
         """Return the events with elements counted from the first value of ``image``."""
@@ -104,15 +105,14 @@ def sample_site(chip: Chip, site: Site, *, fault: int, images: range | None = No
 def _draw_block(chip: Chip, site: Site, *, fault: int, block: int, values: int) -> Events:
     """Draw the events of one block of ``values`` values; a weight is one block."""
     model = chip.faults[fault]
-    mechanism = MECHANISMS[type(model)]
 
     def stream(part: str) -> torch.Generator:
         return keyed_generator(chip.study, chip.number, site.name, fault, model.name, block, part)
 
-    hits = draw_hits(values * mechanism.parts(site.bits), _time(model, site), stream)
+    hits = draw_hits(values * MECHANISMS[type(model)].parts(site.bits), _time(model, site), stream)
     if not len(hits.position):
         return NO_EVENTS
-    events = mechanism.events(model, hits, site.bits)
+    events = events_of(model, hits, site.bits)
     return events._replace(element=events.element + block * values) if block else events
 
 
@@ -128,5 +128,4 @@ def _joined(parts: Sequence[Events]) -> Events:
     full = [part for part in parts if len(part.element)]
     if len(full) < 2:
         return full[0] if full else NO_EVENTS
-    element, bit, kind, value = (np.concatenate(column) for column in zip(*full, strict=True))
-    return Events(element, bit, kind, value)
+    return Events(np.concatenate([part.element for part in full]), np.concatenate([part.what for part in full]))

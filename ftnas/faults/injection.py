@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ftnas.errors import FaultError
 from ftnas.faults.applying import apply_, replace_value
 from ftnas.faults.chips import Chip, SitePlan, applies_to
-from ftnas.faults.codes import MECHANISMS, Effect
+from ftnas.faults.codes import Effect, effect_of
 from ftnas.faults.models import Fault, Target, parse_faults
 from ftnas.faults.plans import Plan, check_plan
 from ftnas.faults.sites import Site, is_at, layer_paths, output_site, weight_site
@@ -100,7 +100,7 @@ class Injection:
         key = (plan.site, plan.fault)
         self._applied[key] = self._applied.get(key, 0) + len(plan)
         if len(plan):
-            effect = MECHANISMS[type(fault)].effect(plan.events_from(self.first_image), number)
+            effect = effect_of(fault, plan.events_from(self.first_image), number)
             changed = apply_(features, fault, effect, number=number, clean=features)
             self._effective[key] = self._effective[key] + changed if key in self._effective else changed
 
@@ -113,7 +113,7 @@ class Injection:
                 if applies_to(fault, site):
                     plan = self._source.site_plan(site, index)
                     self._applied[site.name, index] = len(plan)
-                    effect = MECHANISMS[type(fault)].effect(plan.events, number)
+                    effect = effect_of(fault, plan.events, number)
                     self._weight_effects[known] += [_Hit((site.name, index), fault, effect)] if len(plan) else []
         return self._weight_effects[known]
 

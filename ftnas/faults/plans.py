@@ -11,17 +11,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ftnas.errors import FaultError, RunError
 from ftnas.faults.chips import Chip, SitePlan, applies_to, sample_site
-from ftnas.faults.codes import NO_EVENTS, WHOLE_CELL, Events
+from ftnas.faults.codes import BIT, KIND, VALUE, Events
 from ftnas.faults.models import Fault, parse_fault, parse_faults
 from ftnas.faults.sites import Site, layer_paths, sites
 from ftnas.files import read_tensors, write_tensors
 from ftnas.quantization import FixedPoint, tapped
 
 SCHEMA = 1
+COLUMNS = ("element", "bit", "kind", "value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ def save_plan(plan: Plan, path: Path) -> None:
     tensors: dict[str, Tensor] = {}
     labels = []
     for index, planned in enumerate(plan.sites.values()):
-        columns = zip(Events._fields, planned.events, strict=True)
+        columns = zip(COLUMNS, _columns(planned.events), strict=True)
         tensors |= {f"{index}.{name}": torch.from_numpy(column) for name, column in columns}
         labels.append([planned.site, planned.fault, list(planned.shape), planned.bits])
     description = {
@@ -154,25 +156,29 @@ def _plan(content: Any, tensors: Mapping[str, Tensor]) -> Plan:
         raise ValueError(f"schema {content['schema']}")
     plans, images = {}, range(*content["images"])
     for index, (name, fault, shape, bits) in enumerate(content["sites"]):
-        columns = (tensors[f"{index}.{column}"].numpy() for column in Events._fields)
-        plans[name, fault] = SitePlan(name, fault, tuple(shape), bits, Events(*columns))
-        if not _is_sound(plans[name, fault], images):
+        element, bit, kind, value = (tensors[f"{index}.{column}"].numpy() for column in COLUMNS)
+        what = (64 * kind.astype(np.int32) + 2 * (bit + 1) + (value > 0)).astype(np.uint8)
+        plans[name, fault] = SitePlan(name, fault, tuple(shape), bits, Events(element, what))
+        if not _is_sound(plans[name, fault], (element, bit, kind, value), images):
             raise ValueError(f"impossible events at {name}")
     faults = tuple(parse_fault(text) for text in content["faults"])
     return Plan(content["study"], content["chip"], faults, images, plans)
 
 
-def _is_sound(planned: SitePlan, images: range) -> bool:
-    """Return whether the events are of the right types and number, ascending, and within tensor and codes."""
-    events = planned.events
-    if [column.dtype for column in events] != [column.dtype for column in NO_EVENTS]:
-        return False
-    if any(column.shape != (len(planned),) for column in events):
-        return False
+def _columns(events: Events) -> tuple[NDArray[np.int64] | NDArray[np.int8], ...]:
+    """Return element, bit, kind and value of each event."""
+    return events.element, *(column[events.what].astype(np.int8) for column in (BIT, KIND, VALUE))
+
+
+def _is_sound(planned: SitePlan, columns: Sequence[NDArray[Any]], images: range) -> bool:
+    """Return whether the events read from ``columns`` say the same, ascend, and lie within tensor and code."""
+    whole = all(
+        read.dtype == kept.dtype and np.array_equal(read, kept)
+        for read, kept in zip(columns, _columns(planned.events), strict=True)
+    )
     copies = images.stop if planned.site.endswith("output") else 1
-    steps = np.diff(events.element, prepend=0, append=math.prod(planned.shape) * copies)
-    bits = (events.bit >= WHOLE_CELL) & (events.bit < planned.bits)
-    return bool(np.all(steps >= 0) and np.all(bits) and np.all(np.abs(events.value) <= 1))
+    steps = np.diff(planned.events.element, prepend=0, append=math.prod(planned.shape) * copies)
+    return whole and bool(np.all(steps >= 0) and np.all(BIT[planned.events.what] < planned.bits))
 
 
 def _check_same(planned: SitePlan, site: Site) -> None:

@@ -66,7 +66,7 @@ def _arrivals(population: int, time: float, generator: torch.Generator) -> Itera
     left, size = time * population, FIRST_CHUNK
     while True:
         uniform = torch.rand(2, size, dtype=torch.float64, generator=generator).numpy()
-        clock = np.log1p(-uniform[0]).cumsum()  # runs backwards from 0
+        clock = np.log(uniform[0]).cumsum()  # runs backwards from 0; u and 1 - u are alike
         count = int(np.count_nonzero(clock >= -left))
         if count:
             yield uniform[1, :count] * population

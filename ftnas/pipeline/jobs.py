@@ -1,11 +1,8 @@
-"""Trainings as plain data, done in one or several processes, each leaving a folder of results."""
+"""Trainings as plain data, each leaving a folder of results."""
 
 from __future__ import annotations
 
-import multiprocessing
-import queue
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,10 +18,9 @@ from ftnas.faults import Fault, with_rate
 from ftnas.files import read_json, write_json, write_tensors
 from ftnas.networks import CellNetwork, build_baseline
 from ftnas.pipeline.config import RunConfig
-from ftnas.pipeline.progress import progress_bar
 from ftnas.pipeline.run_folder import RunFolder, reopen_run
 from ftnas.quantization import Quantization
-from ftnas.runtime import choose_device, keyed_generator, place, seeded, use_threads
+from ftnas.runtime import choose_device, keyed_generator, place, seeded
 from ftnas.space import Genotype, Sizes
 from ftnas.training import train
 
@@ -196,54 +192,3 @@ def _check_same_job(file: Path, description: Mapping[str, Any]) -> None:
                 f"{file.parent}: was trained as another net ({key} is {there.get(key)!r} there, {value!r} now); "
                 "delete that folder to train it again"
             )
-
-
-def run_jobs(run: RunFolder, jobs: Sequence[TrainingJob], *, title: str) -> list[Result]:
-    """Do all ``jobs``, on as many processes as the configuration says, and return their results in order."""
-    with progress_bar(title, sum(job.epochs for job in jobs)) as advance:
-        if run.config.workers == 1 or len(jobs) == 1:
-            return [run_job(run.path, job, advance) for job in jobs]
-        return _run_in_processes(run, jobs, advance)
-
-
-def _run_in_processes(run: RunFolder, jobs: Sequence[TrainingJob], advance: Callable[[], None]) -> list[Result]:
-    context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager:
-        epochs = manager.Queue()
-        pool = ProcessPoolExecutor(run.config.workers, context, _begin_worker, (run.config.threads, epochs))
-        with pool:
-            futures = [pool.submit(_work, run.path, job) for job in jobs]
-            try:
-                _watch(futures, epochs, advance)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-            return [future.result() for future in futures]
-
-
-_EPOCHS: Any = None  # the queue of finished epochs, in a worker process
-
-
-def _begin_worker(threads: int, epochs: Any) -> None:
-    global _EPOCHS
-    _EPOCHS = epochs
-    use_threads(threads)
-
-
-def _work(folder: Path, job: TrainingJob) -> Result:
-    return run_job(folder, job, lambda: _EPOCHS.put(1))
-
-
-def _watch(futures: Sequence[Future[Result]], epochs: Any, advance: Callable[[], None]) -> None:
-    waiting = True
-    while waiting:
-        done, open_ones = wait(futures, timeout=0.5)
-        for future in done:
-            future.result()  # an error of any worker ends the run at once
-        waiting = bool(open_ones)
-        while True:
-            try:
-                epochs.get_nowait()
-            except queue.Empty:
-                break
-            advance()

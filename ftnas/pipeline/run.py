@@ -9,8 +9,9 @@ from typing import Any
 from ftnas.data import Dataset
 from ftnas.errors import RunError
 from ftnas.files import read_json, write_json
+from ftnas.pipeline.comparison import compare, comparison_warnings
 from ftnas.pipeline.config import ComparisonSettings, RunConfig
-from ftnas.pipeline.final_stages import choose_winner, compare, comparison_warnings, rank
+from ftnas.pipeline.finalists import choose_winner, rank
 from ftnas.pipeline.jobs import load_dataset
 from ftnas.pipeline.logbook import Logbook
 from ftnas.pipeline.run_folder import RunFolder, open_run, reopen_run
@@ -25,6 +26,8 @@ from ftnas.pipeline.search_stages import (
 from ftnas.report.page import write_report
 from ftnas.runtime import choose_device, use_threads
 from ftnas.space import Genotype
+
+TRAINING_CURVES = ("loss", "clean_loss", "faulty_loss", "clean_accuracy")
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ def _search_and_compare(run: RunFolder, data: Dataset, logbook: Logbook) -> None
     rank(run, make_scorer(run, data, supernet, images=scoring.images, chips=scoring.chips))
     comparison = compare(run, data, winner, run.config.comparison)
     result = comparison["rows"][0]
+    _log_trainings(run, comparison["rows"], logbook)
     logbook.front(
         [(c.cost.flops, run.config.search.accuracy(c.score)) for c in candidates],
         winner=(result["flops"], result["rates"][0]["mean"]),
@@ -90,6 +94,14 @@ def _search_and_compare(run: RunFolder, data: Dataset, logbook: Logbook) -> None
          "relaxation": run.config.supernet.relaxation, "trials": run.config.search.trials},
         {"clean": result["clean"], "faulty": result["rates"][0]["mean"], "megaflops": result["flops"] / 1e6},
     )  # fmt: skip
+
+
+def _log_trainings(run: RunFolder, rows: list[dict[str, Any]], logbook: Logbook) -> None:
+    """Log the curves of the full trainings, which other processes may have done."""
+    for row in rows:
+        for record in read_json(run.file("trainings", row["name"], "history.json")):
+            curves = {f"training/{row['name']}/{key}": record[key] for key in TRAINING_CURVES}
+            logbook.scalars(curves, step=record["epoch"])
 
 
 def compare_run(folder: Path, settings: ComparisonSettings | None = None) -> RunSummary:

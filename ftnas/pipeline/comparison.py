@@ -1,9 +1,9 @@
-"""The second half of a run: short trainings choose the winner, full ones make it and what it is compared with."""
+"""The winner trained in full, and beside it what people would otherwise use, all on the same chips."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -11,143 +11,18 @@ from ftnas.campaign import CONFIDENCE
 from ftnas.cost import genotype_cost, measure
 from ftnas.data import Dataset
 from ftnas.errors import ConfigError
-from ftnas.files import read_json, write_json, write_text
+from ftnas.files import write_json, write_text
 from ftnas.networks import build_baseline
+from ftnas.pipeline.cells import ATTEMPTS, cell_job, draw_cells, training_rates
 from ftnas.pipeline.config import ComparisonSettings, SizeKind, TrainingKind
-from ftnas.pipeline.jobs import Result, TrainingJob, fault_name, run_jobs
+from ftnas.pipeline.jobs import Result, TrainingJob, fault_name
 from ftnas.pipeline.run_folder import RunFolder
 from ftnas.pipeline.search_stages import final_cost
+from ftnas.pipeline.workers import run_jobs
 from ftnas.quantization import Quantization
 from ftnas.report.drawing import genotype_svg
 from ftnas.report.tables import comparison_csv, comparison_markdown
-from ftnas.runtime import keyed_generator
-from ftnas.search.rank_correlation import kendall, mean_difference
 from ftnas.space import Genotype, hand_made
-
-MATCHING_ATTEMPTS = 20_000
-
-# What is correlated: (before, after a training of its own).
-TAUS = {
-    "tau_clean": ("supernet_clean", "final_clean"),
-    "tau_faulty": ("supernet_faulty", "final_faulty"),
-    "tau_flops": ("flops", "final_faulty"),
-    "tau_parameters": ("parameters", "final_faulty"),
-}
-
-
-def training_rates(run: RunFolder) -> tuple[float, ...]:
-    """Return the training's own rate and then the campaign's others."""
-    own = run.config.faults[0].rate
-    return (own, *(rate for rate in run.config.campaign.rates if rate != own))
-
-
-def cell_job(
-    run: RunFolder, name: str, label: str, genotype: Genotype, *, family: Any, part: Any, channels: int | None = None
-) -> TrainingJob:
-    """Return the fault-tolerant training of a cell: short on the split, or full on everything."""
-    short = part == "split"
-    return TrainingJob(
-        name=name,
-        label=label,
-        family=family,
-        model={"genotype": genotype.to_dict(), "channels": channels or run.space.final.channels},
-        training="fault-tolerant",
-        size="own" if channels is None else "scaled",
-        part=part,
-        epochs=run.config.finalists.epochs if short else run.config.training.epochs,
-        chips=run.config.finalists.chips if short else run.config.campaign.chips,
-        rates=(run.config.faults[0].rate,) if short else training_rates(run),
-        seed=run.config.seed,
-    )
-
-
-def choose_winner(run: RunFolder, data: Dataset) -> Genotype:
-    """Train the best leaders and some random cells shortly; the best leader on validation images is the winner."""
-    rows = read_json(run.file("study", "leaders.json"))[: run.config.finalists.top]
-    tops = [Genotype.from_dict(row["genotype"]) for row in rows]
-    randoms = _random_cells(run, data, run.config.finalists.random, taken={g.key for g in tops})
-    jobs = [
-        *(cell_job(run, f"top{i}-{g.key}", f"leader {i}", g, family="finalist", part="split")
-          for i, g in enumerate(tops, start=1)),
-        *(cell_job(run, f"random{i}-{g.key}", f"random {i}", g, family="random", part="split")
-          for i, g in enumerate(randoms, start=1)),
-    ]  # fmt: skip
-    results = run_jobs(run, jobs, title="finalists")
-    best = max(range(len(tops)), key=lambda index: _objective(run, results[index]))
-    return tops[best]
-
-
-def _objective(run: RunFolder, result: Result) -> float:
-    settings, faulty = run.config.search, float(result["rates"][0]["mean"])
-    if settings.objective == "faulty":
-        return faulty
-    return (1 - settings.faulty_share) * float(result["clean"]) + settings.faulty_share * faulty
-
-
-def _random_cells(run: RunFolder, data: Dataset, count: int, *, taken: set[str]) -> list[Genotype]:
-    """Return ``count`` distinct random cells within the limits, not among ``taken``."""
-    limits = run.config.search.limits
-    return _draw_cells(
-        run, count, taken=taken, key="finalists", fits=lambda g: not limits.violated_by(final_cost(run, data, g))
-    )
-
-
-def _draw_cells(
-    run: RunFolder, count: int, *, taken: set[str], key: str, fits: Callable[[Genotype], bool]
-) -> list[Genotype]:
-    rng = keyed_generator("random cells", key, run.config.seed)
-    found: list[Genotype] = []
-    seen = set(taken)
-    for _ in range(MATCHING_ATTEMPTS):
-        if len(found) == count:
-            break
-        genotype = run.space.canonical(run.space.sample(rng))
-        if genotype.key not in seen and fits(genotype):
-            seen.add(genotype.key)
-            found.append(genotype)
-    return found
-
-
-def rank(run: RunFolder, scorer: Any) -> dict[str, Any]:
-    """Compare supernet scores with short trainings: Kendall's tau with intervals, and the gain over random cells."""
-    file = run.file("ranking.json")
-    if file.exists():
-        return dict(read_json(file))
-    results = [read_json(path) for path in sorted(run.file("trainings").glob("*/result.json"))]
-    short = [r for r in results if r["family"] in ("finalist", "random") and not r["name"].startswith("matched")]
-    points = [_ranked_net(run, scorer, result) for result in short]
-
-    def tau(score: str, truth: str) -> dict[str, Any]:
-        return kendall([p[score] for p in points], [p[truth] for p in points], seed=run.config.seed).to_dict()
-
-    def faulty(family: str) -> list[float]:
-        return [r["rates"][0]["mean"] for r in short if r["family"] == family]
-
-    ranking: dict[str, Any] = {"n": len(points), "points": points}
-    if len(points) > 2:
-        taus = {name: tau(*pair) for name, pair in TAUS.items()}
-        # Where one side is all equal there is no correlation to report.
-        ranking |= {name: estimate for name, estimate in taus.items() if estimate["value"] is not None}
-    if faulty("random"):
-        gain = mean_difference(faulty("finalist"), faulty("random"), seed=run.config.seed)
-        ranking["gain_over_random"] = gain.to_dict()
-    write_json(file, ranking)
-    return ranking
-
-
-def _ranked_net(run: RunFolder, scorer: Any, result: Result) -> dict[str, Any]:
-    model = read_json(run.file("trainings", result["name"], "model.json"))["model"]
-    score = scorer(Genotype.from_dict(model["genotype"]))
-    return {
-        "key": result["key"],
-        "family": result["family"],
-        "supernet_clean": score.clean,
-        "supernet_faulty": score.faulty,
-        "final_clean": result["clean"],
-        "final_faulty": result["rates"][0]["mean"],
-        "flops": result["flops"],
-        "parameters": result["parameters"],
-    }
 
 
 def compare(run: RunFolder, data: Dataset, winner: Genotype, settings: ComparisonSettings) -> dict[str, Any]:
@@ -270,7 +145,7 @@ def _matched_random_jobs(
     run: RunFolder, data: Dataset, settings: ComparisonSettings, winner: Genotype, flops: int
 ) -> list[TrainingJob]:
     """Return random cells of the space whose FLOPs are the winner's to within the tolerance."""
-    cells = _draw_cells(
+    cells = draw_cells(
         run,
         settings.random_cells,
         taken={winner.key},
@@ -288,7 +163,5 @@ def comparison_warnings(run: RunFolder, rows: Sequence[Result]) -> list[str]:
     found = sum(row["family"] == "random" for row in rows)
     wanted = run.config.comparison.random_cells
     if found < wanted:
-        return [
-            f"only {found} of {wanted} random cells with the winner's FLOPs were found in {MATCHING_ATTEMPTS} draws"
-        ]
+        return [f"only {found} of {wanted} random cells with the winner's FLOPs were found in {ATTEMPTS} draws"]
     return []
