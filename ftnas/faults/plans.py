@@ -177,7 +177,7 @@ def _is_sound(planned: SitePlan, columns: Sequence[NDArray[Any]], images: range)
         for read, kept in zip(columns, _columns(planned.events), strict=True)
     )
     copies = images.stop if planned.site.endswith("output") else 1
-    steps = np.diff(planned.events.element, prepend=0, append=math.prod(planned.shape) * copies)
+    steps = np.diff(planned.events.element, prepend=0, append=math.prod(planned.shape) * copies - 1)
     return whole and bool(np.all(steps >= 0) and np.all(BIT[planned.events.what] < planned.bits))
 
 

@@ -98,7 +98,7 @@ def at_rate(faults: Sequence[Fault], rate: float) -> list[Fault]:
 
 def fault_name(faults: Sequence[Fault]) -> str:
     """Return what ``faults`` are, without their rates."""
-    return " + ".join(str(fault).partition(":")[0] for fault in faults)
+    return " + ".join(fault.name for fault in faults)
 
 
 def run_job(folder: Path, job: TrainingJob, on_epoch: Callable[[], None] = lambda: None) -> Result:
