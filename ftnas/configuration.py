@@ -64,12 +64,23 @@ def validate(section: type[AnySection], content: Mapping[str, Any], *, source: s
     try:
         return section.model_validate(content)
     except ValidationError as error:
-        lines = [f"{source}: {_place(e['loc'])}: {_reason(section, e)}" for e in error.errors()]
+        lines = [f"{source}: {_place(e['loc'])}: {_reason(section, e)}" for e in _mistakes(error)]
         raise ConfigError("\n".join(lines)) from None
 
 
 def _copy(content: Mapping[str, Any]) -> dict[str, Any]:
     return {key: _copy(value) if isinstance(value, Mapping) else value for key, value in content.items()}
+
+
+def _mistakes(error: ValidationError) -> list[Any]:
+    """Return the errors without those that follow from another: a list short of an item that is wrong."""
+    errors = error.errors()
+
+    def follows(short: Any) -> bool:
+        depth = len(short["loc"])
+        return short["type"] == "too_short" and any(e["loc"][:depth] == short["loc"] != e["loc"] for e in errors)
+
+    return [e for e in errors if not follows(e)]
 
 
 def _place(location: tuple[str | int, ...]) -> str:
@@ -82,7 +93,11 @@ def _reason(section: type[BaseModel], error: Any) -> str:
     message = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "missing":
         return "this key is required"
+    if error["type"] == "too_short":
+        return f"at least {error['ctx']['min_length']} needed, got {error['ctx']['actual_length']}"
     given = error.get("input")
+    if ", got " in message:
+        return message
     return f"{message}, got {given!r}" if isinstance(given, (str, int, float, bool)) else message
 
 

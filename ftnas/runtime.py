@@ -11,6 +11,8 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from ftnas.errors import ConfigError
+
 Model = TypeVar("Model", bound=nn.Module)
 
 
@@ -49,7 +51,15 @@ def place(model: Model, device: torch.device) -> Model:
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device called ``name``; ``auto`` is a GPU where there is one."""
+    """Return the device called ``name``: ``cpu``, ``cuda``, or ``auto``, which is a GPU where there is one.
+
+    Raises:
+        ConfigError: there is no such device here.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name not in ("cpu", "cuda"):
+        raise ConfigError(f"unknown device {name!r}; choose from auto, cpu, cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device cuda: torch finds no GPU here; choose auto or cpu")
     return torch.device(name)

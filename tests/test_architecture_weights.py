@@ -24,7 +24,7 @@ OPEN = SearchSpace(
     search=Sizes(channels=4, cells=2, reductions=(1,)),
     final=Sizes(channels=4, cells=2, reductions=(1,)),
 )
-DIGITS = load_space("digits")
+DARTS = load_space("darts_feature_faults")
 EDGES = all_edges(OPEN.nodes)
 
 
@@ -75,7 +75,7 @@ def test_fair_paths_do_not_follow_the_weights() -> None:
 @pytest.mark.parametrize("name", ["fair", "gumbel"])
 def test_a_path_is_a_function_of_key_and_step(name: str) -> None:
     def path(key: str, step: int) -> object:
-        architecture = ArchitectureWeights(DIGITS)
+        architecture = ArchitectureWeights(DARTS)
         if name == "fair":
             return architecture.fair_path(step, key=key).plan
         return architecture.gumbel_path(step, key=key, temperature=1.0).plan
@@ -88,17 +88,17 @@ def test_a_path_is_a_function_of_key_and_step(name: str) -> None:
 
 @pytest.mark.parametrize("step", range(6))
 def test_the_inputs_of_a_node_are_distinct(step: int) -> None:
-    plan = ArchitectureWeights(DIGITS).fair_path(step, key="k").plan
+    plan = ArchitectureWeights(DARTS).fair_path(step, key="k").plan
     assert isinstance(plan, Genotype)
-    for kind in DIGITS.kinds:
+    for kind in DARTS.kinds:
         assert all(len({edge.source for edge in node}) == len(node) for node in plan.cell(kind))
 
 
 def test_all_sources_of_a_node_are_read_equally_often() -> None:
-    architecture, steps = ArchitectureWeights(DIGITS), 400
+    architecture, steps = ArchitectureWeights(DARTS), 400
     paths = [picks(architecture.fair_path(step, key="k"), "normal") for step in range(steps)]
     reads = Counter(edge for path in paths for edge in path)
-    # The last node reads 2 of 4 sources: binomial with a standard deviation of 10.
+    # Node 4 reads 2 of 4 sources: binomial with a standard deviation of 10.
     assert all(abs(reads[4, source] - steps / 2) < 40 for source in range(4))
 
 
@@ -185,7 +185,7 @@ def test_without_noise_a_gumbel_path_takes_the_strongest(monkeypatch: pytest.Mon
     assert [path[edge].operator for edge in EDGES] == [OPEN.operators[index] for index in best]
 
 
-@pytest.mark.parametrize("space", [OPEN, DIGITS, load_space("tiny")], ids=lambda space: space.name)
+@pytest.mark.parametrize("space", [OPEN, DARTS, load_space("tiny")], ids=lambda space: space.name)
 def test_the_rows_of_a_mixture_sum_to_one(space: SearchSpace) -> None:
     plan = uneven(space).mixture().plan
     assert not isinstance(plan, Genotype)

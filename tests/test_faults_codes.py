@@ -12,7 +12,19 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from ftnas.faults import BitBias, BitFlip, BitwiseStuckCell, Chip, Fault, MacBitBias, Site, SitePlan, StuckCell
+from ftnas.faults import (
+    FAULTS,
+    BitBias,
+    BitFlip,
+    BitwiseStuckCell,
+    Chip,
+    Fault,
+    MacBitBias,
+    Site,
+    SitePlan,
+    StuckCell,
+    parse_fault,
+)
 from ftnas.faults.applying import apply_
 from ftnas.faults.codes import BIAS, BIT, FLIP, KIND, NEGATIVE_CELL, POSITIVE_CELL, VALUE, WHOLE_CELL, Events, effect_of
 from ftnas.quantization import FixedPoint, QuantizedConv2d
@@ -144,10 +156,9 @@ def test_bitwise_stuck_cells_agree_with_a_slow_reference(data: st.DataObject, bi
 def test_every_bit_flips_at_the_rate(rate: float) -> None:
     values = min(int(2000 / rate), 2**30) if rate < 1 else 500
     chips = 400 if rate == 1e-8 else 1
-    bits = np.concatenate(
-        [BIT[plan(BitFlip(rate), site(values, kind="weight"), chip).events.what] for chip in range(chips)]
-    )
-    counts, expected = np.bincount(bits, minlength=8), values * rate * chips
+    weight = site(values, kind="weight")
+    what = np.concatenate([plan(BitFlip(rate), weight, chip).events.what for chip in range(chips)])
+    counts, expected = np.bincount(BIT[what], minlength=8), values * rate * chips
     deviation = ((counts - expected) ** 2 / (expected * (1 - rate) + 1e-9)).sum()
     assert deviation < stats.chi2(8).isf(SURELY)
 
@@ -225,6 +236,18 @@ def test_values_without_macs_are_never_biased() -> None:
 @pytest.mark.parametrize("fault", [BitFlip(1, "features"), BitBias(1), MacBitBias(1)])
 def test_rate_one_hits_every_value(fault: Fault) -> None:
     assert len(np.unique(plan(fault, site(10)).events.element)) == 640
+
+
+@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize(("low", "high"), [(1e-4, 1e-3), (1e-3, 0.1), (0.05, 0.6), (0.45, 1.0)])
+def test_a_chip_s_faults_at_a_low_rate_are_among_those_at_a_higher_one(name: str, low: float, high: float) -> None:
+    def failed(rate: float) -> set[tuple[int, int]]:
+        fault = parse_fault(f"{name}:{rate}")
+        events = plan(fault, site(500, macs=3, kind="weight" if fault.target == "weights" else "output")).events
+        return set(zip(events.element.tolist(), events.what.tolist(), strict=True))
+
+    assert failed(low) <= failed(high)
+    assert len(failed(low)) < len(failed(high))
 
 
 def grid(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

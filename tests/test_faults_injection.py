@@ -1,104 +1,42 @@
-"""Injection: the same chip however the images come, the right gradients, and nothing of the user's changed."""
+"""Injection: the same chip however the images come, in any layout, in company or alone."""
 
 from __future__ import annotations
 
 import copy
-import hashlib
 import itertools
 import random
-import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-import numpy as np
 import pytest
 import torch
+from faulty_net import (
+    EVERY_FAULT,
+    FEATURE_FAULTS,
+    IMAGES,
+    WEIGHT_FAULTS,
+    Net,
+    Probe,
+    batches_of,
+    some_images,
+    trained_net,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from ftnas.errors import FaultError
-from ftnas.faults import (
-    FAULTS,
-    BitBias,
-    BitFlip,
-    Fault,
-    MacBitBias,
-    StuckCell,
-    draw_plan,
-    inject,
-    parse_fault,
-    sites,
-)
-from ftnas.quantization import (
-    FixedPoint,
-    Quantization,
-    QuantizedConv2d,
-    QuantizedLinear,
-    QuantizedSum,
-    Range,
-    current_tap,
-    quantized_layers,
-)
-
-
-class Net(nn.Module):
-    """Two convolutions, a sum and a classifier, on 8x8 images."""
-
-    def __init__(self, choices: tuple[Quantization, ...] = (Quantization(),)) -> None:
-        super().__init__()
-        self.stem = QuantizedConv2d(3, 8, 3, choices=choices)
-        self.body = QuantizedConv2d(8, 8, 3, groups=2, choices=choices)
-        self.sum = QuantizedSum(choices=choices)
-        self.head = QuantizedLinear(8, 10, choices=choices)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = torch.relu(self.stem(x))
-        y = self.sum([y, self.body(y)])
-        logits: Tensor = self.head(torch.relu(y).mean((2, 3)))
-        return logits
-
-
-IMAGES = 150
-LEARNED = Quantization(weight_range=Range("learned"), feature_range=Range("learned"))
-EVERY_FAULT = [parse_fault(f"{name}:0.05:scope=all") for name in FAULTS]
-FEATURE_FAULTS = [fault for fault in EVERY_FAULT if fault.target == "features"]
-WEIGHT_FAULTS = [fault for fault in EVERY_FAULT if fault.target == "weights"]
+from ftnas.faults import BitBias, BitFlip, Fault, MacBitBias, StuckCell, inject, parse_fault, sites
+from ftnas.quantization import QuantizedConv2d
 
 
 @pytest.fixture(scope="module")
 def images() -> Tensor:
-    return torch.randn(IMAGES, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    return some_images()
 
 
 @pytest.fixture(scope="module")
-def net(images: Tensor) -> Net:
-    torch.manual_seed(0)
-    model = Net()
-    model(images)
-    return model.eval()
-
-
-class Probe:
-    """One layer's output, made up, so that no convolution's rounding hides or shows a fault."""
-
-    def __init__(self, shape: tuple[int, ...] = (8, 8, 8)) -> None:
-        self.model = nn.Sequential(QuantizedConv2d(8, 8, 3))
-        self.features = torch.randint(-128, 128, (IMAGES, *shape), generator=torch.Generator().manual_seed(1)) * 0.5
-        self.number = FixedPoint(8, 0.5)
-
-    def faulty(self, fault: Fault, batches: Iterable[range], *, channels_last: bool = False) -> Tensor:
-        result = self.features.clone()
-        for batch in batches:
-            part = result[batch.start : batch.stop].clone()
-            part = part.contiguous(memory_format=torch.channels_last) if channels_last else part
-            with inject(self.model, fault, chip=7, first_image=batch.start) as injection:
-                injection.output(self.model[0], part, self.number)
-            result[batch.start : batch.stop] = part
-        return result
-
-
-def batches_of(size: int) -> list[range]:
-    return [range(first, min(first + size, IMAGES)) for first in range(0, IMAGES, size)]
+def net() -> Net:
+    return trained_net()
 
 
 @pytest.mark.parametrize("fault", FEATURE_FAULTS, ids=str)
@@ -253,119 +191,6 @@ def test_counts_say_how_many_codes_changed() -> None:
     assert count.planned == count.applied >= count.effective > 0
 
 
-def test_the_gradient_passes_unchanged_through_feature_faults(net: Net, images: Tensor) -> None:
-    layer, slope = net.stem, torch.randn(8, 8, 8, generator=torch.Generator().manual_seed(3))
-
-    def gradients() -> tuple[Tensor, Tensor]:
-        x = images.clone().requires_grad_()
-        (layer(x) * slope).sum().backward()
-        return x.grad, layer.weight.grad  # type: ignore[return-value]
-
-    layer.zero_grad()
-    clean = [gradient.clone() for gradient in gradients()]
-    layer.zero_grad()
-    with inject(net, BitBias(0.5)) as injection:
-        faulty = gradients()
-    assert injection.counts["stem.output"].effective > 0
-    assert all(torch.equal(a, b) for a, b in zip(clean, faulty, strict=True))
-    layer.zero_grad()
-
-
-@pytest.mark.parametrize("channels_last", [False, True])
-def test_the_gradient_of_faulty_weights_is_masked_or_straight_through(
-    net: Net, images: Tensor, channels_last: bool
-) -> None:
-    model = copy.deepcopy(net)
-    model = model.to(memory_format=torch.channels_last) if channels_last else model
-    slope = torch.randn(8, 8, 8, generator=torch.Generator().manual_seed(3))
-
-    def gradient() -> Tensor:
-        model.zero_grad()
-        (model.stem(images) * slope).sum().backward()
-        return model.stem.weight.grad.clone()  # type: ignore[union-attr]
-
-    clean, faults = gradient(), [StuckCell(0.1), BitFlip(0.01)]
-    with inject(model, faults, gradient="straight_through"):
-        assert torch.allclose(gradient(), clean, atol=1e-4)
-    with inject(model, faults):
-        masked = gradient()
-    hit = torch.zeros(clean.numel(), dtype=torch.bool)
-    for planned in draw_plan(model, faults).sites.values():
-        if planned.site == "stem.weight":
-            hit[planned.events.element] = True
-    hit = hit.view(clean.shape)
-    assert bool(hit.any())
-    assert bool((masked[hit] == 0).all())
-    assert torch.allclose(masked[~hit], clean[~hit], atol=1e-4)
-
-
-@pytest.mark.parametrize("fault", EVERY_FAULT, ids=str)
-def test_a_faulty_training_step_has_finite_gradients(fault: Fault, net: Net, images: Tensor) -> None:
-    model = copy.deepcopy(net).train()
-    with inject(model, fault):
-        model(images).square().sum().backward()
-    assert all(bool(p.grad.isfinite().all()) for p in model.parameters())  # type: ignore[union-attr]
-
-
-def digest(*tensors: Tensor) -> str:
-    return hashlib.sha256(b"".join(t.detach().contiguous().numpy().tobytes() for t in tensors)).hexdigest()
-
-
-def state(model: nn.Module, images: Tensor) -> tuple[object, ...]:
-    """Return everything that an injection might have changed."""
-    hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in model.modules()]
-    modes = [m.training for m in model.modules()]
-    randomness = (digest(torch.random.get_rng_state()), str(np.random.get_state()), random.getstate())
-    values = {name: digest(tensor) for name, tensor in model.state_dict().items()}
-    return digest(images), values, randomness, hooks, modes, [sorted(vars(m)) for m in model.modules()]
-
-
-@pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("fails", [False, True])
-@pytest.mark.parametrize("choice", [Quantization(), LEARNED], ids=str)
-def test_nothing_of_the_users_is_changed(choice: Quantization, fails: bool, training: bool, images: Tensor) -> None:
-    model = Net((choice,)).train(training)
-    before = state(model, images)
-    try:
-        with inject(model, EVERY_FAULT):
-            model(images)
-            if fails:
-                raise KeyError
-    except KeyError:
-        pass
-    assert state(model, images) == before
-    assert current_tap() is None
-
-
-def test_a_clean_pass_after_an_injection_is_clean(net: Net, images: Tensor) -> None:
-    clean = net(images)
-    with inject(net, EVERY_FAULT):
-        assert not torch.equal(net(images), clean)
-    assert torch.equal(net(images), clean)
-
-
-def test_two_threads_attack_one_model_at_once(net: Net, images: Tensor) -> None:
-    def run(chip: int) -> Tensor:
-        with inject(net, EVERY_FAULT, chip=chip), torch.no_grad():
-            return net(images)
-
-    expected = [run(chip) for chip in range(2)]
-    results: list[list[Tensor]] = [[], []]
-    barrier = threading.Barrier(2)
-
-    def work(chip: int) -> None:
-        barrier.wait()
-        results[chip] += [run(chip) for _ in range(10)]
-
-    threads = [threading.Thread(target=work, args=(chip,)) for chip in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert all(len(runs) == 10 for runs in results)
-    assert all(torch.equal(run, expected[chip]) for chip in range(2) for run in results[chip])
-
-
 def test_a_second_injection_inside_the_first_is_refused(net: Net) -> None:
     with inject(net, []), pytest.raises(FaultError, match="give all fault models to one inject"), inject(net, []):
         pass
@@ -385,28 +210,3 @@ def test_impossible_arguments_are_refused(arguments: dict[str, object], said: st
     given_arguments = {"model": net, "faults": MacBitBias(0.1), **arguments}
     with pytest.raises(FaultError, match=said), inject(**given_arguments):  # type: ignore[arg-type]
         pass
-
-
-def test_sites_are_the_weights_and_outputs_of_quantised_layers(net: Net) -> None:
-    found = {site.name: site for site in sites(net)}
-    expected = {f"{path}.output" for path in quantized_layers(net)} | {"stem.weight", "body.weight", "head.weight"}
-    assert set(found) == expected
-    assert {found[name].layer for name in found} == {"conv", "linear", "sum"}
-    assert found["body.weight"].shape == (8, 4, 3, 3)
-    assert found["body.output"].macs_per_value == 36
-    assert found["sum.output"].macs_per_value == 0
-    assert found["head.output"].macs_per_value == 8
-
-
-def test_a_pattern_chooses_sites(net: Net) -> None:
-    assert [site.name for site in sites(net, "*.weight")] == ["stem.weight", "body.weight", "head.weight"]
-
-
-def test_a_pattern_that_matches_none_is_an_error_that_names_it(net: Net) -> None:
-    with pytest.raises(FaultError, match=r"pattern 'stems\.\*' matches no fault site"):
-        sites(net, "stems.*")
-
-
-def test_the_site_of_an_output_has_a_format_once_its_range_is_measured(net: Net) -> None:
-    assert all(site.number is None for site in sites(Net(), "*.output"))
-    assert all(site.number is not None for site in sites(net))

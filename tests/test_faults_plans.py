@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from faulty_net import EVERY_FAULT, IMAGES, LEARNED, WEIGHT_FAULTS, Net, some_images, state, trained_net
 from safetensors.torch import load_file, save_file
-from test_faults_injection import EVERY_FAULT, IMAGES, LEARNED, WEIGHT_FAULTS, Net, state
 from torch import Tensor, nn
 
 from ftnas.errors import FaultError
@@ -31,15 +31,12 @@ WHOLE = range(IMAGES)
 
 @pytest.fixture(scope="module")
 def images() -> Tensor:
-    return torch.randn(IMAGES, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    return some_images()
 
 
 @pytest.fixture(scope="module")
-def net(images: Tensor) -> Net:
-    torch.manual_seed(0)
-    model = Net()
-    model(images)
-    return model.eval()
+def net() -> Net:
+    return trained_net()
 
 
 @pytest.fixture(scope="module")

@@ -86,7 +86,7 @@ def test_hits_at_a_low_rate_are_hits_at_a_higher_one_with_the_same_marks(
     assert np.array_equal(many.mark[places], few.mark)
 
 
-@pytest.mark.parametrize("population", [3 * FIRST_CHUNK, 30 * LARGEST_CHUNK])
+@pytest.mark.parametrize("population", [3 * FIRST_CHUNK, 6 * LARGEST_CHUNK])
 def test_hits_stay_nested_where_the_rate_crosses_a_chunk_or_becomes_dense(population: int) -> None:
     rates = np.concatenate([np.geomspace(1e-4, 0.35, 30), np.linspace(0.38, 1.0, 15)])
     before: set[tuple[int, float]] = set()

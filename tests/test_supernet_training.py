@@ -38,11 +38,11 @@ def images(count: int, key: str) -> tuple[Tensor, Tensor]:
     return torch.randn(count, 1, 8, 8, generator=rng), torch.randint(10, (count,), generator=rng)
 
 
-SHARED, VALIDATION = images(32, "shared"), images(16, "validation")
+SHARED, VALIDATION = images(32, "shared"), images(8, "validation")
 
 
 def make(space: SearchSpace = TINY, **settings: object) -> SupernetTrainer:
-    """Return a trainer of a fresh supernet: four weight steps and two architecture steps an epoch."""
+    """Return a trainer of a fresh supernet: four weight steps and one architecture step an epoch."""
     with seeded("test supernet"):
         supernet = CellNetwork(space, space.search, image_shape=(1, 8, 8), classes=10)
     return SupernetTrainer(
@@ -124,10 +124,9 @@ class Stopped(Exception):
     pass
 
 
-@pytest.mark.parametrize("relaxation", RELAXATIONS)
-@pytest.mark.parametrize("epoch", [1, 2])
+@pytest.mark.parametrize(("relaxation", "epoch"), [("gumbel", 1), ("gumbel", 2), ("uniform", 1)])
 def test_a_resumed_training_ends_in_the_same_bits(
-    epoch: int, relaxation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    relaxation: str, epoch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ftnas.search.supernet_training, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
 

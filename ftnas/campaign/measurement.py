@@ -75,9 +75,11 @@ def chip_accuracies(
     results = []
     for chip in chips:
         hits = 0
-        for first in range(0, len(images), batch_size):
-            x, y = images[first : first + batch_size], labels[first : first + batch_size]
-            with inject(model, faults, chip=chip, study=study, first_image=first):
+        # One injection a chip: the faults of weights are drawn once, those of features batch by batch.
+        with inject(model, faults, chip=chip, study=study) as injection:
+            for first in range(0, len(images), batch_size):
+                injection.first_image = first
+                x, y = images[first : first + batch_size], labels[first : first + batch_size]
                 hits += int(((forward or model)(x).argmax(1) == y).sum())
         results.append(hits / len(labels))
     return results

@@ -151,9 +151,9 @@ def _bitwise(fault: BitwiseStuckCell, codes: Tensor, cells: Tensor, number: Fixe
 
 def _pair(codes: Tensor, cells: Tensor, number: FixedPoint, *, reach: int | Tensor) -> Tensor:
     """Return positive minus negative cell, each holding what it keeps or is set to (at most ``reach``)."""
-    keep_positive, set_positive, keep_negative, set_negative = cells
-    positive = (codes.clamp_min(0) & keep_positive) | (set_positive & reach)
-    negative = ((-codes).clamp_min_(0) & keep_negative) | (set_negative & reach)
+    keep_positive, set_positive, keep_negative, set_negative = cells.unbind()
+    positive: Tensor = (codes.clamp_min(0) & keep_positive) | (set_positive & reach)
+    negative: Tensor = ((-codes).clamp_min_(0) & keep_negative) | (set_negative & reach)
     return (positive - negative).clamp_(number.low, number.high)
 
 

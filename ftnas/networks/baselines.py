@@ -82,9 +82,11 @@ class InvertedResidual(nn.Module):
 class Rectified(nn.Module):
     """A convolution with batch norm, then ReLU."""
 
-    def __init__(self, channels_in: int, channels_out: int, kernel: int, numbers: Quantization) -> None:
+    def __init__(
+        self, channels_in: int, channels_out: int, kernel: int, numbers: Quantization, *, bias: bool = False
+    ) -> None:
         super().__init__()
-        self.conv = QuantizedConv2d(channels_in, channels_out, kernel, choices=(numbers,))
+        self.conv = QuantizedConv2d(channels_in, channels_out, kernel, bias=bias, choices=(numbers,))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``[N, C_out, H, W]``."""
@@ -134,8 +136,12 @@ def _vgg16(width: float, image_shape: ImageShape, classes: int, numbers: Quantiz
     layers: list[nn.Module] = []
     channels = image_shape[0]
     for base in (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0):
-        layers.append(Rectified(channels, scaled(base, width), 3, numbers) if base else Halve())
-        channels = scaled(base, width) if base else channels
+        if not base:
+            layers.append(Halve())
+            continue
+        # The published 14.73M parameters count a bias in every convolution but the first, batch norm or not.
+        layers.append(Rectified(channels, scaled(base, width), 3, numbers, bias=bool(layers)))
+        channels = scaled(base, width)
     return Classifier(layers, channels, classes, numbers)
 
 

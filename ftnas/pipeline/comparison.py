@@ -10,8 +10,7 @@ from typing import Any
 from ftnas.campaign import CONFIDENCE
 from ftnas.cost import genotype_cost, measure
 from ftnas.data import Dataset
-from ftnas.errors import ConfigError
-from ftnas.files import write_json, write_text
+from ftnas.files import read_json, write_json, write_text
 from ftnas.networks import build_baseline
 from ftnas.pipeline.cells import ATTEMPTS, cell_job, draw_cells, training_rates
 from ftnas.pipeline.config import ComparisonSettings, SizeKind, TrainingKind
@@ -24,9 +23,15 @@ from ftnas.report.drawing import genotype_svg
 from ftnas.report.tables import comparison_csv, comparison_markdown
 from ftnas.space import Genotype, hand_made
 
+# A scaled baseline with more than this many times the winner's FLOPs is reported.
+TOO_LARGE = 1.25
+
 
 def compare(run: RunFolder, data: Dataset, winner: Genotype, settings: ComparisonSettings) -> dict[str, Any]:
-    """Train the winner and what it is compared with, measure all on the same chips and write one table."""
+    """Train the winner and what it is compared with, measure all on the same chips and write one table.
+
+    What an earlier comparison of the same winner measured stays in the table.
+    """
     flops = final_cost(run, data, winner).flops
     jobs = [
         cell_job(run, f"winner-{winner.key}", "ftnas (found)", winner, family="winner", part="whole"),
@@ -34,7 +39,7 @@ def compare(run: RunFolder, data: Dataset, winner: Genotype, settings: Compariso
         *_hand_made_jobs(run, data, settings, flops),
         *_matched_random_jobs(run, data, settings, winner, flops),
     ]
-    rows = run_jobs(run, jobs, title="winner and comparison")
+    rows = _joined(run, run_jobs(run, jobs, title="winner and comparison"))
     _write_winner(run, winner, rows[0])
     content = {
         "fault": fault_name(run.config.faults),
@@ -47,6 +52,14 @@ def compare(run: RunFolder, data: Dataset, winner: Genotype, settings: Compariso
     write_text(run.file("comparison.md"), comparison_markdown(rows, rate=run.config.faults[0].rate))
     write_json(run.file("comparison.json"), content)
     return content
+
+
+def _joined(run: RunFolder, rows: list[Result]) -> list[Result]:
+    """Return the rows of the table that is there, and after them those of ``rows`` that are new."""
+    file = run.file("comparison.json")
+    earlier = list(read_json(file)["rows"]) if file.exists() else []
+    known = {row["name"] for row in earlier}
+    return earlier + [row for row in rows if row["name"] not in known]
 
 
 def _write_winner(run: RunFolder, winner: Genotype, result: Result) -> None:
@@ -99,11 +112,7 @@ def _remark(numbers: Quantization) -> str:
 
 
 def width_for(name: str, flops: int, data: Dataset) -> float:
-    """Return the width multiplier (in 64ths) at which the baseline ``name`` comes nearest to ``flops``.
-
-    Raises:
-        ConfigError: even its narrowest form has more than twice the FLOPs.
-    """
+    """Return the width multiplier (in 64ths) at which the baseline ``name`` comes nearest to ``flops``."""
 
     @cache
     def cost(step: int) -> int:
@@ -111,10 +120,6 @@ def width_for(name: str, flops: int, data: Dataset) -> float:
         return measure(model, data.image_shape).flops
 
     low, high = 1, 64
-    if cost(low) > 2 * flops:
-        raise ConfigError(
-            f"comparison.baselines: {name} cannot be scaled to {flops} FLOPs; its narrowest form has {cost(low)}"
-        )
     while cost(high) < flops:
         low, high = high, 2 * high
     while high - low > 1:
@@ -158,10 +163,15 @@ def _matched_random_jobs(
     ]
 
 
-def comparison_warnings(run: RunFolder, rows: Sequence[Result]) -> list[str]:
-    """Return what a reader of the table must know."""
-    found = sum(row["family"] == "random" for row in rows)
-    wanted = run.config.comparison.random_cells
+def comparison_warnings(settings: ComparisonSettings, rows: Sequence[Result]) -> list[str]:
+    """Return what a reader of the table must know: too few random cells, baselines that could not be made small."""
+    warnings = []
+    found, wanted = sum(row["family"] == "random" for row in rows), settings.random_cells
     if found < wanted:
-        return [f"only {found} of {wanted} random cells with the winner's FLOPs were found in {ATTEMPTS} draws"]
-    return []
+        warnings.append(f"only {found} of {wanted} random cells with the winner's FLOPs were found in {ATTEMPTS} draws")
+    winner = rows[0]["flops"]
+    for row in rows:
+        if row["family"] == "baseline" and row["size"] == "scaled" and row["flops"] > TOO_LARGE * winner:
+            times = row["flops"] / winner
+            warnings.append(f"{row['label']} has {times:.1f} times the winner's FLOPs: it cannot be scaled any nearer")
+    return warnings

@@ -23,8 +23,10 @@ from ftnas.training import TrainingSettings
 
 
 def _fault(given: Any) -> FaultModel:
+    if isinstance(given, FaultModel):
+        return given
     if not isinstance(given, str):
-        return given  # type: ignore[no-any-return]
+        raise ValueError("a fault is text such as features.mac_bit_bias:1e-3")
     try:
         return parse_fault(given)
     except FaultError as error:
@@ -158,8 +160,9 @@ def load_config(path: Path, *, assignments: Sequence[str] = (), data_directory: 
         ConfigError: a key, type or value is wrong; one line each.
     """
     content = override(read_yaml(path), assignments)
-    if data_directory is not None:
-        content["data"] = {**content.get("data", {}), "directory": str(data_directory)}
+    data = content.get("data", {})
+    if data_directory is not None and isinstance(data, dict):
+        content["data"] = {**data, "directory": str(data_directory)}
     if isinstance(content.get("space"), str) and Path(content["space"]).suffix in (".yaml", ".yml"):
         content["space"] = str((path.parent / content["space"]).resolve())
     return validate(RunConfig, content, source=str(path))

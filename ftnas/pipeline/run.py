@@ -25,7 +25,8 @@ from ftnas.pipeline.search_stages import (
 )
 from ftnas.report.page import write_report
 from ftnas.runtime import choose_device, use_threads
-from ftnas.space import Genotype
+from ftnas.search.controller import check_controller
+from ftnas.space import Genotype, load_space
 
 TRAINING_CURVES = ("loss", "clean_loss", "faulty_loss", "clean_accuracy")
 
@@ -49,11 +50,12 @@ def search(config: RunConfig, folder: Path) -> RunSummary:
         FtnasError: what the user gave is wrong; nothing is half-written.
     """
     use_threads(config.threads)
-    device = choose_device(config.device)
-    data = load_dataset(config, device)
+    space = load_space(config.space)
+    check_controller(config.search)
+    data = load_dataset(config, choose_device(config.device))
     _check_images(config, data)
-    run = open_run(folder, config)
-    check_limits(run, data)
+    check_limits(space, config.search, data)
+    run = open_run(folder, config, space)
     if not run.file("comparison.json").exists():
         with Logbook(run.file("tensorboard")) as logbook:
             _search_and_compare(run, data, logbook)
@@ -83,12 +85,14 @@ def _search_and_compare(run: RunFolder, data: Dataset, logbook: Logbook) -> None
         [(c.cost.flops, run.config.search.accuracy(c.score)) for c in candidates],
         winner=(result["flops"], result["rates"][0]["mean"]),
     )
-    warnings = [
-        *study_warnings(run, candidates),
-        *collapse_warnings(run, winner),
-        *comparison_warnings(run, comparison["rows"]),
-    ]
-    write_json(run.file("warnings.json"), list(dict.fromkeys(warnings)))
+    _warn(
+        run,
+        [
+            *study_warnings(run, candidates),
+            *collapse_warnings(run, winner),
+            *comparison_warnings(run.config.comparison, comparison["rows"]),
+        ],
+    )
     logbook.hparams(
         {"seed": run.config.seed, "fault": comparison["fault"], "rate": comparison["rate"],
          "relaxation": run.config.supernet.relaxation, "trials": run.config.search.trials},
@@ -104,8 +108,13 @@ def _log_trainings(run: RunFolder, rows: list[dict[str, Any]], logbook: Logbook)
             logbook.scalars(curves, step=record["epoch"])
 
 
+def _warn(run: RunFolder, warnings: list[str]) -> None:
+    """Write down what a reader must know, each once."""
+    write_json(run.file("warnings.json"), list(dict.fromkeys(warnings)))
+
+
 def compare_run(folder: Path, settings: ComparisonSettings | None = None) -> RunSummary:
-    """Compare the winner of ``folder`` with other networks than its configuration names.
+    """Compare the winner of ``folder`` with more networks than its configuration names; their rows join the table.
 
     Raises:
         RunError: the folder holds no finished search.
@@ -116,7 +125,9 @@ def compare_run(folder: Path, settings: ComparisonSettings | None = None) -> Run
     use_threads(run.config.threads)
     data = load_dataset(run.config, choose_device(run.config.device))
     winner = Genotype.from_dict(read_json(run.file("winner", "genotype.json")))
-    compare(run, data, winner, settings or run.config.comparison)
+    settings = settings or run.config.comparison
+    comparison = compare(run, data, winner, settings)
+    _warn(run, [*read_json(run.file("warnings.json")), *comparison_warnings(settings, comparison["rows"])])
     return _finish(run)
 
 

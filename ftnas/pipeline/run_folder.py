@@ -14,14 +14,16 @@ from typing import Any
 import yaml
 
 from ftnas import __version__
-from ftnas.configuration import read_yaml
+from ftnas.configuration import read_yaml, validate
 from ftnas.errors import RunError
 from ftnas.files import write_json, write_text
 from ftnas.pipeline.config import RunConfig
-from ftnas.space import SearchSpace, load_space
+from ftnas.space import SearchSpace
 
 # What may differ between two starts of one run: it decides where and how fast, not what is computed.
 FREE_KEYS = ("workers", "threads", "device")
+
+CONFIG, SPACE, ENVIRONMENT = "config.yaml", "space.yaml", "environment.json"
 
 
 @dataclass(frozen=True)
@@ -37,24 +39,31 @@ class RunFolder:
         return self.path.joinpath(*parts)
 
 
-def open_run(path: Path, config: RunConfig) -> RunFolder:
+def open_run(path: Path, config: RunConfig, space: SearchSpace) -> RunFolder:
     """Make the run folder, or go on in the one that is there.
 
     Raises:
-        RunError: the folder was made by another configuration, or is something else.
+        RunError: the folder was made by another configuration or space, or is something else.
     """
-    space = load_space(config.space)
-    content = config.model_dump(mode="json")
-    if (path / "config.yaml").exists():
-        _check_same(path / "config.yaml", content)
-        _check_space(path / "space.yaml", space)
-    elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if (path / CONFIG).exists():
+        _check_same(path / CONFIG, config.model_dump(mode="json"))
+    elif path.exists() and not _is_empty(path):
         raise RunError(f"{path}: exists and is not a run folder; choose another with --run")
     else:
-        write_text(path / "space.yaml", yaml.safe_dump(space.to_dict(), sort_keys=False))
-        write_json(path / "environment.json", describe_environment(config))
-        write_text(path / "config.yaml", config.to_yaml())
+        write_text(path / CONFIG, config.to_yaml())
+    # One by one, as a kill may have come between them.
+    if (path / SPACE).exists():
+        _check_space(path / SPACE, space)
+    else:
+        write_text(path / SPACE, yaml.safe_dump(space.to_dict(), sort_keys=False))
+    if not (path / ENVIRONMENT).exists():
+        write_json(path / ENVIRONMENT, describe_environment(config))
     return RunFolder(path, config, space)
+
+
+def _is_empty(path: Path) -> bool:
+    """Return whether ``path`` is a folder with nothing in it, or nothing but what a kill left of its first file."""
+    return path.is_dir() and all(file.name.startswith(f".{CONFIG}.") for file in path.iterdir())
 
 
 def reopen_run(path: Path) -> RunFolder:
@@ -62,11 +71,12 @@ def reopen_run(path: Path) -> RunFolder:
 
     Raises:
         RunError: there is no run in ``path``.
+        ConfigError: its configuration was changed to something that is none.
     """
-    if not (path / "config.yaml").exists():
-        raise RunError(f"{path}: is not a run folder (it has no config.yaml)")
-    config = RunConfig.model_validate(read_yaml(path / "config.yaml"))
-    return RunFolder(path, config, SearchSpace.model_validate(read_yaml(path / "space.yaml")))
+    if not (path / CONFIG).exists():
+        raise RunError(f"{path}: is not a run folder (it has no {CONFIG})")
+    config = validate(RunConfig, read_yaml(path / CONFIG), source=str(path / CONFIG))
+    return RunFolder(path, config, validate(SearchSpace, read_yaml(path / SPACE), source=str(path / SPACE)))
 
 
 def describe_environment(config: RunConfig) -> dict[str, Any]:

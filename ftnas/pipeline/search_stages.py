@@ -26,26 +26,26 @@ from ftnas.search.controller import run_study as propose_and_score
 from ftnas.search.derivation import by_magnitude, by_perturbation
 from ftnas.search.pareto import front, leaders
 from ftnas.search.scoring import Scorer
-from ftnas.search.settings import shortfall
+from ftnas.search.settings import ControllerSettings, shortfall
 from ftnas.search.supernet_training import SupernetTrainer
-from ftnas.space import Genotype
+from ftnas.space import Genotype, SearchSpace
 
 # A cell of which more than this share of edges holds no weights is reported as collapsed.
 COLLAPSE_SHARE = 0.5
 WEIGHTLESS = ("none", "skip_connect")
 
 
-def check_limits(run: RunFolder, data: Dataset) -> None:
+def check_limits(space: SearchSpace, settings: ControllerSettings, data: Dataset) -> None:
     """Refuse a space in which nothing is under the FLOPs limit, before any work.
 
     Raises:
         SpaceError: even the cheapest architecture has more FLOPs than ``search.max_flops``.
     """
-    limit = run.config.search.max_flops
-    least = cheapest_flops(run.space, run.space.final, image_shape=data.image_shape, classes=data.classes)
+    limit = settings.max_flops
+    least = cheapest_flops(space, space.final, image_shape=data.image_shape, classes=data.classes)
     if limit is not None and least > limit:
         raise SpaceError(
-            f"search.max_flops: {limit} is below the cheapest architecture of space {run.space.name}, "
+            f"search.max_flops: {limit} is below the cheapest architecture of space {space.name}, "
             f"which has {least} FLOPs"
         )
 

@@ -80,17 +80,13 @@ class QuantizedLayer(nn.Module):
     def weight_number(self, weight: Tensor, quantization: Quantization | None = None) -> FixedPoint:
         """Return the number format of ``weight`` under ``quantization`` (the layer's own by default)."""
         choice = quantization or self.quantization
-        learned = getattr(self, "learned_weight_limit", None)
-        limit = _limit(
-            choice.weight_range, learned, lambda: float(torch.linalg.vector_norm(weight.detach(), torch.inf))
-        )
+        limit = self._limit(choice.weight_range, "learned_weight_limit", lambda: float(weight.detach().abs().amax()))
         return _number(choice.weight_bits, limit)
 
     def feature_number(self, quantization: Quantization | None = None) -> FixedPoint:
         """Return the number format of the output under ``quantization`` (the layer's own by default)."""
         choice = quantization or self.quantization
-        learned = getattr(self, "learned_feature_limit", None)
-        limit = _limit(choice.feature_range, learned, lambda: float(self.feature_limit))
+        limit = self._limit(choice.feature_range, "learned_feature_limit", lambda: float(self.feature_limit))
         return _number(choice.feature_bits, limit)
 
     def quantized_weight(self, weight: Tensor, quantization: Quantization | Blend) -> Tensor:
@@ -133,9 +129,22 @@ class QuantizedLayer(nn.Module):
         if policy.policy == "learned":
             _start(self.learned_feature_limit, y)
             return
-        peak = y.detach().abs().amax()
+        # Two passes without a copy: half the time of ``abs().amax()``, a thirtieth of the infinity norm's.
+        peak = torch.maximum(y.detach().amax(), y.detach().amin().abs())
         first = float(self.feature_limit) == 0
         self.feature_limit.lerp_(peak, 1.0 if first else self.momentum)
+
+    def _limit(self, policy: Range, learned: str, measured: Callable[[], float]) -> float:
+        if policy.policy == "fixed":
+            return policy.limit
+        if policy.policy == "learned":
+            parameter: Tensor | None = getattr(self, learned, None)
+            if parameter is None:
+                raise ValueError("a learned range must be among the choices that the layer was built with")
+            value = float(parameter.detach())
+            return max(value if value > 0 else measured(), 1e-5)
+        value = measured()
+        return power_of_two_above(value) if policy.policy == "power_of_two" else max(value, 1e-5)
 
 
 class QuantizedConv2d(QuantizedLayer):
@@ -225,18 +234,6 @@ def set_momentum(model: nn.Module, momentum: float) -> None:
 def quantized_layers(model: nn.Module) -> dict[str, QuantizedLayer]:
     """Return the quantised layers of ``model`` by module path."""
     return {name: layer for name, layer in model.named_modules() if isinstance(layer, QuantizedLayer)}
-
-
-def _limit(policy: Range, learned: Tensor | None, measured: Callable[[], float]) -> float:
-    if policy.policy == "fixed":
-        return policy.limit
-    if policy.policy == "learned":
-        if learned is None:
-            raise ValueError("a learned range must be among the choices that the layer was built with")
-        value = float(learned.detach())
-        return max(value if value > 0 else measured(), 1e-5)
-    value = measured()
-    return power_of_two_above(value) if policy.policy == "power_of_two" else max(value, 1e-5)
 
 
 def _number(bits: int, limit: float) -> FixedPoint:

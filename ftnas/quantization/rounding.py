@@ -17,26 +17,15 @@ def power_of_two_above(limit: float) -> float:
     return math.ldexp(1.0, exponent - 1 if mantissa == 0.5 else exponent)
 
 
-class _SnapInPlace(torch.autograd.Function):
-    """Quantise a tensor in place; the gradient passes through unchanged.
-
-    In place and with nothing saved it costs about 5 % of a training step, where the native op costs 50 %.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: float, low: int, high: int) -> Tensor:
-        ctx.mark_dirty(x)
-        return x.div_(scale).clamp_(low, high).round_().mul_(scale)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        return gradients[0], None, None, None
-
-
 def snap_(x: Tensor, number: FixedPoint) -> Tensor:
-    """Quantise ``x`` to the grid of ``number`` in place; safe on the output of a convolution, batch norm or sum."""
-    snapped: Tensor = _SnapInPlace.apply(x, number.scale, number.low, number.high)  # type: ignore[no-untyped-call]
-    return snapped
+    """Quantise ``x`` to the grid of ``number`` in place; safe on the output of a convolution, batch norm or sum.
+
+    It writes through a detached alias, so autograd's graph stays that of ``x``: the gradient passes straight through,
+    nothing is saved, and a backward pass that needs the value from before raises. About 5 % of a training step, where
+    torch's own operator costs 50 %; a custom autograd function costs a small layer 25 us more.
+    """
+    x.detach().div_(number.scale).clamp_(number.low, number.high).round_().mul_(number.scale)
+    return x
 
 
 def snap(x: Tensor, number: FixedPoint) -> Tensor:

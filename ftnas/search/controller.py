@@ -25,9 +25,15 @@ from ftnas.search.samplers import KeyedSampler
 from ftnas.search.settings import ControllerSettings, shortfall
 from ftnas.space import Genotype, SearchSpace
 
-__all__ = ["ControllerSettings", "run_study", "shortfall"]
+__all__ = ["ControllerSettings", "check_controller", "run_study", "shortfall"]
 
 STUDY = "ftnas"
+
+
+def check_controller(settings: ControllerSettings) -> None:
+    """Raise an ``FtnasError``, before any work, if the controller needs a package that is not installed."""
+    if settings.controller == "nni-evolution":
+        import ftnas.search.nni_evolution  # noqa: F401
 
 
 def run_study(
