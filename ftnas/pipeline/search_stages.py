@@ -83,7 +83,7 @@ def train_supernet(run: RunFolder, data: Dataset, logbook: Logbook) -> tuple[Cel
         def on_epoch(record: Any) -> None:
             advance()
             logbook.scalars(
-                {f"supernet/{name}": value for name, value in asdict(record).items() if name != "epoch"},
+                {f"supernet/{n}": v for n, v in asdict(record).items() if n != "epoch" and v is not None},
                 step=record.epoch,
             )
             logbook.architecture_weights(architecture.probabilities(), step=record.epoch, names=names)

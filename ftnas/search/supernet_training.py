@@ -48,7 +48,7 @@ class SupernetSettings(Section):
     gradient_clip: float = Field(5.0, gt=0)
     faulty_share: float = Field(0.5, ge=0, le=1)
     validation_share: float = Field(0.25, gt=0, lt=1)
-    architecture_learning_rate: float = Field(6e-3, gt=0)
+    architecture_learning_rate: float = Field(2e-2, gt=0)
     architecture_weight_decay: float = Field(1e-3, ge=0)
     temperature: float = Field(2.0, gt=0)
     final_temperature: float = Field(0.5, gt=0)
@@ -57,13 +57,13 @@ class SupernetSettings(Section):
 
 @dataclass(frozen=True)
 class SupernetEpoch:
-    """Mean losses of one epoch over the weight steps and over the architecture steps (0 while warming up)."""
+    """Mean losses of one epoch over the weight steps and over the architecture steps (none while warming up)."""
 
     epoch: int
     loss: float
     clean_loss: float
     faulty_loss: float
-    architecture_loss: float
+    architecture_loss: float | None
     entropy: float
     seconds: float
 
@@ -129,7 +129,7 @@ class SupernetTrainer:
         self.supernet.train()
         set_learning_rate(self.optimizers["sgd"], cosine(settings.learning_rate, 0.0, epoch / settings.epochs))
         means = self._pass(shared, epoch, moves_architecture=False)
-        architecture_loss = 0.0
+        architecture_loss = None
         if epoch >= settings.warm_up:
             architecture_loss = self._pass(validation, epoch, moves_architecture=True)[0]
         return SupernetEpoch(
