@@ -10,6 +10,7 @@ import yaml
 
 from ftnas.errors import ConfigError
 from ftnas.pipeline.config import RunConfig, load_config
+from ftnas.training import TrainingSettings
 
 EXPERIMENTS = sorted((Path(__file__).parents[1] / "experiments").glob("*.yaml"))
 LEAST = {"name": "test", "faults": ["features.mac_bit_bias:1e-3"], "search": {"trials": 3}}
@@ -61,7 +62,8 @@ def test_a_configuration_that_differs_from_all_defaults_survives_yaml(tmp_path: 
 
 def test_the_yaml_of_a_configuration_holds_the_defaults(tmp_path: Path) -> None:
     content = yaml.safe_load(load_config(written(tmp_path)).to_yaml())
-    assert content["training"]["epochs"] == 40
+    assert content.keys() == RunConfig.model_fields.keys()
+    assert content["training"].keys() == TrainingSettings.model_fields.keys()
     assert content["faults"] == ["features.mac_bit_bias:0.001"]
 
 

@@ -47,7 +47,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         read_yaml(tmp_path / "one.yaml")
 
 
-@pytest.mark.parametrize("content", [b"name: [1,\n  2", b"a: b: c", b"\xff\xfe\x00", b"a: !!python/object:os.system {}"])
+@pytest.mark.parametrize(
+    "content", [b"name: [1,\n  2", b"a: b: c", b"\xff\xfe\x00", b"a: !!python/object:os.system {}"]
+)
 def test_a_file_that_is_not_yaml_is_named_in_one_line(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "one.yaml").write_bytes(content)
     with pytest.raises(ConfigError, match=r"\A\S+one.yaml: is not YAML \(.+\)\Z"):

@@ -84,7 +84,9 @@ def test_magnitude_keeps_each_node_in_its_place() -> None:
 
 
 def test_magnitude_ranks_edges_by_their_share_of_the_softmax() -> None:
-    architecture = weights_with({("normal", 3, 0): ("conv_1x1", 3.0, PLAIN), ("normal", 3, 1): ("conv_1x1", 2.0, PLAIN)})
+    architecture = weights_with(
+        {("normal", 3, 0): ("conv_1x1", 3.0, PLAIN), ("normal", 3, 1): ("conv_1x1", 2.0, PLAIN)}
+    )
     with torch.no_grad():
         # The largest logit of all, but every operator of that edge has it.
         architecture.operators["normal"][EDGES.index((3, 2))] = 9.0
@@ -111,8 +113,12 @@ class Planted:
         self.space, self.calls = space, 0
         self.edges = all_edges(space.nodes)
         rng = keyed_generator("planted", seed)
-        self.operators = {kind: torch.rand(len(self.edges), len(space.operators), generator=rng) for kind in space.kinds}
-        self.numbers = {kind: torch.rand(len(self.edges), len(space.quantization), generator=rng) for kind in space.kinds}
+        self.operators = {
+            kind: torch.rand(len(self.edges), len(space.operators), generator=rng) for kind in space.kinds
+        }
+        self.numbers = {
+            kind: torch.rand(len(self.edges), len(space.quantization), generator=rng) for kind in space.kinds
+        }
 
     def __call__(self, genotype: Genotype) -> float:
         self.calls += 1

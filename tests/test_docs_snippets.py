@@ -54,7 +54,7 @@ def row(key: str, default: object) -> str:
     if default is PydanticUndefined:
         return f"| `{key}` | required |"
     if isinstance(default, tuple):
-        return f"| `{key}` | `[{', '.join(default)}]` |"
+        return f"| `{key}` | `[{', '.join('{}' if item == Quantization() else item for item in default)}]` |"
     if isinstance(default, bool | int | float | None):
         return f"| `{key}` | `{json.dumps(default)}` |"
     return f"| `{key}` | `{default}` |" if isinstance(default, str) and default else f"| `{key}` |"

@@ -139,7 +139,9 @@ def test_tensors_with_a_gradient_are_written_without_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kept", [0, 4, 8, 60, -1])
 def test_a_truncated_file_of_tensors_is_named_in_one_line(kept: int, saved: Path) -> None:
     saved.write_bytes(saved.read_bytes()[:kept])
-    with pytest.raises(RunError, match=r"\A\S+: is not a whole safetensors file \(.+\); delete it to compute it again\Z"):
+    with pytest.raises(
+        RunError, match=r"\A\S+: is not a whole safetensors file \(.+\); delete it to compute it again\Z"
+    ):
         read_tensors(saved)
 
 

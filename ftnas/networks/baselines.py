@@ -38,7 +38,7 @@ class ResidualBlock(nn.Module):
             if projection and (stride != 1 or channels_in != channels_out)
             else None
         )
-        self.sum = QuantizedSum(choices=(numbers,))
+        self.sum = QuantizedSum()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``[N, C_out, H/stride, W/stride]``."""
@@ -63,7 +63,7 @@ class InvertedResidual(nn.Module):
         self.expand = QuantizedConv2d(channels_in, middle, 1, choices=choices)
         self.depthwise = QuantizedConv2d(middle, middle, 3, stride=stride, groups=middle, choices=choices)
         self.project = QuantizedConv2d(middle, channels_out, 1, choices=choices)
-        self.sum = QuantizedSum(choices=choices) if stride == 1 else None
+        self.sum = QuantizedSum() if stride == 1 else None
         self.shortcut = (
             QuantizedConv2d(channels_in, channels_out, 1, choices=choices)
             if stride == 1 and channels_in != channels_out
@@ -104,11 +104,11 @@ class Halve(nn.Module):
 class Classifier(nn.Module):
     """A stack of layers, global average pool, linear classifier: ``[N, C, H, W] -> [N, classes]``."""
 
-    def __init__(self, layers: list[nn.Module], channels: int, classes: int, numbers: Quantization) -> None:
+    def __init__(self, layers: list[nn.Module], channels: int, classes: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(*layers)
-        self.pooled = QuantizedSum(choices=(numbers,))
-        self.classifier = QuantizedLinear(channels, classes, choices=(numbers,))
+        self.pooled = QuantizedSum()
+        self.classifier = QuantizedLinear(channels, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits."""
@@ -127,7 +127,7 @@ def _resnet(widths: list[int], blocks: int, *, projection: bool) -> Builder:
                 stride = 2 if stage > 0 and block == 0 else 1
                 layers.append(ResidualBlock(channels, wider, stride=stride, projection=projection, numbers=numbers))
                 channels = wider
-        return Classifier(layers, channels, classes, numbers)
+        return Classifier(layers, channels, classes)
 
     return build
 
@@ -142,7 +142,7 @@ def _vgg16(width: float, image_shape: ImageShape, classes: int, numbers: Quantiz
         # The published 14.73M parameters count a bias in every convolution but the first, batch norm or not.
         layers.append(Rectified(channels, scaled(base, width), 3, numbers, bias=bool(layers)))
         channels = scaled(base, width)
-    return Classifier(layers, channels, classes, numbers)
+    return Classifier(layers, channels, classes)
 
 
 # (expansion, channels, blocks, stride of the first block)
@@ -161,7 +161,7 @@ def _mobilenet_v2(width: float, image_shape: ImageShape, classes: int, numbers: 
             layers.append(InvertedResidual(channels, out, expansion=expansion, stride=first, numbers=numbers))
             channels = out
     last = scaled(1280, width)
-    return Classifier([*layers, Rectified(channels, last, 1, numbers)], last, classes, numbers)
+    return Classifier([*layers, Rectified(channels, last, 1, numbers)], last, classes)
 
 
 def _w_ftt_net(channels: int) -> Builder:
@@ -173,7 +173,6 @@ def _w_ftt_net(channels: int) -> Builder:
             name="w_ftt_net",
             operators=tuple(dict.fromkeys(e.operator for e in edges)),
             quantization=(numbers,),
-            base_quantization=numbers,
             preprocess=Preprocess(operator="relu_conv_bn_3x3", affine=False),
             search=sizes,
             final=sizes,
@@ -183,7 +182,7 @@ def _w_ftt_net(channels: int) -> Builder:
     return build
 
 
-# (width multiplier, image shape, classes, numbers of every layer) -> net
+# (width multiplier, image shape, classes, numbers of the convolutions) -> net
 Builder = Callable[[float, ImageShape, int, Quantization], nn.Module]
 
 BASELINES: Mapping[str, Builder] = {
@@ -207,7 +206,8 @@ def build_baseline(
     """Return the baseline ``name`` at ``width`` times its own channels.
 
     Args:
-        numbers: quantisation of every layer; by default 8 bits and power-of-two ranges, as published.
+        numbers: quantisation of every convolution (of every edge of W-FTT-Net); by default 8 bits and power-of-two
+            ranges, as published, which sums and classifier always have.
 
     Raises:
         ConfigError: there is no baseline of that name.

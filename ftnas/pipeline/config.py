@@ -100,8 +100,8 @@ class CampaignSettings(Section):
 class ComparisonSettings(Section):
     """What the winner is compared with, all trained and measured alike.
 
-    ``numbers`` are quantisations of every layer of the baselines and of the hand-made cells, each giving a net of its
-    own: the published 8 bits with power-of-two ranges by default. ``random_cells`` have the winner's FLOPs to within
+    ``numbers`` are quantisations of the baselines' convolutions and the hand-made cells' edges, each giving a net of
+    its own: the published 8 bits with power-of-two ranges by default. ``random_cells`` have the winner's FLOPs to within
     ``flops_tolerance``; the channels of ``hand_made`` cells and, where scaled, of baselines bring them nearest to it.
     """
 

@@ -48,7 +48,7 @@ class SupernetSettings(Section):
     gradient_clip: float = Field(5.0, gt=0)
     faulty_share: float = Field(0.5, ge=0, le=1)
     validation_share: float = Field(0.25, gt=0, lt=1)
-    architecture_learning_rate: float = Field(2e-2, gt=0)
+    architecture_learning_rate: float = Field(6e-3, gt=0)
     architecture_weight_decay: float = Field(1e-3, ge=0)
     temperature: float = Field(2.0, gt=0)
     final_temperature: float = Field(0.5, gt=0)
