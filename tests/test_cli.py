@@ -250,9 +250,9 @@ def test_comparing_in_what_is_not_a_run_folder_is_refused(tmp_path: Path) -> Non
     assert lacking(refused(tmp_path, "compare", tmp_path), [tmp_path, "config.yaml"]) == []
 
 
-def test_comparing_before_there_is_a_winner_is_refused(tmp_path: Path) -> None:
+def test_comparing_in_an_unfinished_run_is_refused(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
-    assert lacking(refused(tmp_path, "compare", run), [run, "no winner", "ftnas search"]) == []
+    assert lacking(refused(tmp_path, "compare", run), [run, "no finished search", "ftnas search"]) == []
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from pydantic_core import PydanticUndefined
 
 from ftnas.configuration import Section
 from ftnas.pipeline.config import RunConfig
+from ftnas.quantization import Quantization
 from ftnas.space.search_space import SearchSpace
 from ftnas.space.sections import Preprocess, Sizes, Stem
 

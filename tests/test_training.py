@@ -284,6 +284,38 @@ def test_fewer_images_than_a_batch_are_the_users_mistake(run: Run) -> None:
         run(TrainingSettings(epochs=1, batch_size=128))
 
 
+def test_both_passes_of_a_step_see_the_same_images(run: Run) -> None:
+    net, seen = small_net(), list[Tensor]()
+    net.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    run(net=net)
+    assert len(seen) == 3 * 3 * 2
+    assert all(torch.equal(clean, faulty) for clean, faulty in zip(seen[::2], seen[1::2], strict=True))
+
+
+def test_every_epoch_has_an_order_of_its_own(run: Run) -> None:
+    net, seen = small_net(), list[Tensor]()
+    net.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    run(TrainingSettings(epochs=2, batch_size=100, faulty_share=0.0), net=net)
+    first, second = (images.flatten(1).sum(1) for images in seen)
+    assert not torch.equal(first, second)
+    assert torch.equal(first.sort().values, second.sort().values)
+
+
+def test_the_learning_rate_falls_over_the_whole_training(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[float] = []
+    monkeypatch.setattr("ftnas.training.trainer.set_learning_rate", lambda _, rate: rates.append(rate))
+    run(TrainingSettings(epochs=2, batch_size=32, learning_rate=0.2, final_learning_rate=0.1))
+    assert rates == [cosine(0.2, 0.1, step / 6) for step in range(6)]
+
+
+def test_a_training_clips_its_gradients(run: Run) -> None:
+    settings = TrainingSettings(epochs=1, batch_size=50, learning_rate=0.1, weight_decay=0, gradient_clip=1e-3)
+    before, (after, _) = dict(small_net().named_parameters()), run(settings)
+    way = torch.cat([(after[name] - value).flatten() for name, value in before.items()])
+    # Two steps, the second with the momentum of the first.
+    assert 0 < float(way.detach().norm()) < 0.1 * 1e-3 * (1 + 1.9)
+
+
 class Killed(Exception):
     """What a test raises in the middle of a training."""
 

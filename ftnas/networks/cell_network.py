@@ -45,8 +45,8 @@ class CellNetwork(nn.Module):
         self.stem = QuantizedConv2d(image_shape[0], width, 3, norm=self._style.norm, choices=self._style.choices)
         self.cells = nn.ModuleList()
         width = self._add_cells(width)
-        self.pooled = QuantizedSum(choices=self._style.choices)
-        self.classifier = QuantizedLinear(width, classes, choices=self._style.choices)
+        self.pooled = QuantizedSum(choices=(space.sum_quantization,))
+        self.classifier = QuantizedLinear(width, classes, choices=(space.sum_quantization,))
 
     def _add_cells(self, width: int) -> int:
         """Add every cell and return the channels of the last one's output."""

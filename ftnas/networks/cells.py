@@ -73,7 +73,7 @@ class NetworkCell(nn.Module):
             if held:
                 self.edges[f"{node}_{source}"] = nn.ModuleDict(held)
         self.sums = nn.ModuleDict(
-            {str(node): QuantizedSum(choices=(space.base_quantization,)) for node in range(2, space.nodes + 2)}
+            {str(node): QuantizedSum(choices=(space.sum_quantization,)) for node in range(2, space.nodes + 2)}
         )
 
     def forward(self, before: Tensor, previous: Tensor, plan: Cell | Mixture, gates: Tensor | None = None) -> Tensor:

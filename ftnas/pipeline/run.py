@@ -28,6 +28,7 @@ from ftnas.runtime import choose_device, use_threads
 from ftnas.search.controller import check_controller
 from ftnas.space import Genotype, load_space
 
+LAST = "warnings.json"  # what a search writes when all else is there
 TRAINING_CURVES = ("loss", "clean_loss", "faulty_loss", "clean_accuracy")
 
 
@@ -56,7 +57,7 @@ def search(config: RunConfig, folder: Path) -> RunSummary:
     _check_images(config, data)
     check_limits(space, config.search, data)
     run = open_run(folder, config, space)
-    if not run.file("comparison.json").exists():
+    if not run.file(LAST).exists():
         with Logbook(run.file("tensorboard")) as logbook:
             _search_and_compare(run, data, logbook)
     return _finish(run)
@@ -85,6 +86,11 @@ def _search_and_compare(run: RunFolder, data: Dataset, logbook: Logbook) -> None
         [(c.cost.flops, run.config.search.accuracy(c.score)) for c in candidates],
         winner=(result["flops"], result["rates"][0]["mean"]),
     )
+    logbook.hparams(
+        {"seed": run.config.seed, "fault": comparison["fault"], "rate": comparison["rate"],
+         "relaxation": run.config.supernet.relaxation, "trials": run.config.search.trials},
+        {"clean": result["clean"], "faulty": result["rates"][0]["mean"], "megaflops": result["flops"] / 1e6},
+    )  # fmt: skip
     _warn(
         run,
         [
@@ -93,11 +99,6 @@ def _search_and_compare(run: RunFolder, data: Dataset, logbook: Logbook) -> None
             *comparison_warnings(run.config.comparison, comparison["rows"]),
         ],
     )
-    logbook.hparams(
-        {"seed": run.config.seed, "fault": comparison["fault"], "rate": comparison["rate"],
-         "relaxation": run.config.supernet.relaxation, "trials": run.config.search.trials},
-        {"clean": result["clean"], "faulty": result["rates"][0]["mean"], "megaflops": result["flops"] / 1e6},
-    )  # fmt: skip
 
 
 def _log_trainings(run: RunFolder, rows: list[dict[str, Any]], logbook: Logbook) -> None:
@@ -110,7 +111,7 @@ def _log_trainings(run: RunFolder, rows: list[dict[str, Any]], logbook: Logbook)
 
 def _warn(run: RunFolder, warnings: list[str]) -> None:
     """Write down what a reader must know, each once."""
-    write_json(run.file("warnings.json"), list(dict.fromkeys(warnings)))
+    write_json(run.file(LAST), list(dict.fromkeys(warnings)))
 
 
 def compare_run(folder: Path, settings: ComparisonSettings | None = None) -> RunSummary:
@@ -120,24 +121,23 @@ def compare_run(folder: Path, settings: ComparisonSettings | None = None) -> Run
         RunError: the folder holds no finished search.
     """
     run = reopen_run(folder)
-    if not run.file("winner", "result.json").exists():
-        raise RunError(f"{folder}: has no winner yet; run ftnas search first")
+    if not run.file(LAST).exists():
+        raise RunError(f"{folder}: holds no finished search; run ftnas search first")
     use_threads(run.config.threads)
     data = load_dataset(run.config, choose_device(run.config.device))
     winner = Genotype.from_dict(read_json(run.file("winner", "genotype.json")))
     settings = settings or run.config.comparison
     comparison = compare(run, data, winner, settings)
-    _warn(run, [*read_json(run.file("warnings.json")), *comparison_warnings(settings, comparison["rows"])])
+    _warn(run, [*read_json(run.file(LAST)), *comparison_warnings(settings, comparison["rows"])])
     return _finish(run)
 
 
 def _finish(run: RunFolder) -> RunSummary:
-    warnings = run.file("warnings.json")
     return RunSummary(
         folder=run.path,
         winner=read_json(run.file("winner", "result.json")),
         ranking=read_json(run.file("ranking.json")),
         comparison=read_json(run.file("comparison.json")),
-        warnings=read_json(warnings) if warnings.exists() else [],
+        warnings=read_json(run.file(LAST)),
         report=write_report(run.path),
     )

@@ -34,7 +34,7 @@ class SearchSpace(Section):
 
     Attributes:
         quantization: what the numbers of an edge may be.
-        base_quantization: the numbers of all that no edge owns: stem, preprocessing, sums, classifier.
+        base_quantization: the numbers of stem and preprocessing, which no edge owns.
         nodes: nodes of a cell; node ids are 2, 3, ... as 0 and 1 are the cell's two inputs.
         search: the size of the supernet.
         final: the size of the networks trained at the end.
@@ -77,6 +77,15 @@ class SearchSpace(Section):
     def size(self) -> int:
         """How many encodings there are; isomorphic ones count apart."""
         return math.prod(decision.options for decision in self.decisions())
+
+    @property
+    def sum_quantization(self) -> Quantization:
+        """The numbers of sums, pooled features and classifier: the base's bits, ranges that follow the values.
+
+        No batch norm holds these values at one scale, so a fixed or learned range is soon left behind by them.
+        """
+        base = self.base_quantization
+        return Quantization(weight_bits=base.weight_bits, feature_bits=base.feature_bits)
 
     def stride(self, kind: str, source: int) -> int:
         """Return the stride of an edge: 2 from the inputs of a reduction cell, else 1."""
