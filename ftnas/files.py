@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,9 +20,8 @@ from ftnas.errors import RunError
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path in ``path``'s folder that takes its place when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(descriptor)
-    part = Path(name)
+    # Always the same name, so that what a kill leaves behind is written over when the run goes on.
+    part = path.with_name(f".{path.name}.part")
     try:
         yield part
         part.chmod(0o644)

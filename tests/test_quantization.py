@@ -22,6 +22,7 @@ from ftnas.quantization import (
     power_of_two_above,
     quantized_layers,
     snap,
+    snap_,
     snap_learned,
     tapped,
 )
@@ -98,6 +99,12 @@ def test_the_gradient_of_snap_passes_straight_through(x: Tensor) -> None:
     x.requires_grad_()
     (snap(x, FixedPoint(4, 0.25)) * torch.arange(len(x))).sum().backward()
     assert torch.equal(x.grad, torch.arange(len(x)).float())  # type: ignore[arg-type]
+
+
+def test_snapping_in_place_what_a_backward_pass_reads_raises() -> None:
+    x = torch.tensor([0.3, -0.7], requires_grad=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        snap_(x.sigmoid(), FixedPoint(4, 0.25)).sum().backward()
 
 
 def test_the_gradient_of_a_learned_range_is_that_of_lsq() -> None:

@@ -310,7 +310,7 @@ def test_a_run_killed_in_the_study_goes_on_to_the_same_results(finished: Path, t
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [*range(8), 10, 12, 14, 16, 18, 22, 26, 32, 34, 36, 38, 40, 42, 43, 44])
+@pytest.mark.parametrize("number", [0, 1, 2, 3, 6, 7, 10, 13, 16, 23, 32, 36, 40, 43, 44])
 def test_a_run_killed_before_any_file_is_in_place_goes_on_to_the_same_results(
     number: int, finished: Path, tmp_path: Path
 ) -> None:

@@ -101,8 +101,9 @@ class ComparisonSettings(Section):
     """What the winner is compared with, all trained and measured alike.
 
     ``numbers`` are quantisations of the baselines' convolutions and the hand-made cells' edges, each giving a net of
-    its own: the published 8 bits with power-of-two ranges by default. ``random_cells`` have the winner's FLOPs to within
-    ``flops_tolerance``; the channels of ``hand_made`` cells and, where scaled, of baselines bring them nearest to it.
+    its own: the published 8 bits with power-of-two ranges by default. ``random_cells`` have the winner's FLOPs to
+    within ``flops_tolerance``; the channels of ``hand_made`` cells and, where scaled, of baselines bring them nearest
+    to it.
     """
 
     baselines: tuple[Baseline, ...] = ("mobilenet_v2", "resnet20")
