@@ -18,8 +18,15 @@ from ftnas.errors import RunError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in ``path``'s folder that takes its place when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Yield a temporary path in ``path``'s folder that takes its place when the block ends without an error.
+
+    Raises:
+        RunError: the folder is not there and cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{path.parent}: cannot be made ({error.strerror}); choose another place") from None
     # Always the same name, so that what a kill leaves behind is written over when the run goes on.
     part = path.with_name(f".{path.name}.part")
     try:

@@ -155,3 +155,9 @@ def test_tensors_that_cannot_be_written_leave_the_old_file(saved: Path, monkeypa
     with pytest.raises(OSError, match="disk full"):
         write_tensors(saved, {"weight": torch.zeros(2)})
     assert read_tensors(saved)[1] == {"epoch": 3}
+
+
+def test_a_folder_that_cannot_be_made_is_named_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(RunError, match=r"\A\S+file: cannot be made \(.+\); choose another place\Z"):
+        write_text(tmp_path / "file" / "one.txt", "text")
