@@ -105,7 +105,7 @@ def test_a_tiny_network_costs_what_is_counted_by_hand() -> None:
 
 def test_equal_edges_of_a_node_are_one_module_and_count_once() -> None:
     once, twice = Edge("sep_conv_3x3", 0), Edge("sep_conv_3x3", 1)
-    free = ((Edge("none", 0),) * 2,) * 3
+    free = ((Edge("none", 0),) * 2,) * DIGITS.nodes
     doubled = genotype_cost(Genotype(((once, once), *free[1:]), free), DIGITS, DIGITS.final)
     single = genotype_cost(Genotype(((once, Edge("none", 0)), *free[1:]), free), DIGITS, DIGITS.final)
     both = genotype_cost(Genotype(((once, twice), *free[1:]), free), DIGITS, DIGITS.final)
@@ -131,7 +131,7 @@ def test_flops_are_two_for_each_multiply_accumulate() -> None:
 
 
 def test_a_genotype_of_another_space_has_no_cost() -> None:
-    with pytest.raises(SpaceError, match=r"space digits: the normal cell needs 3 nodes, got 4"):
+    with pytest.raises(SpaceError, match=r"space digits: the normal cell needs 2 nodes, got 4"):
         genotype_cost(w_ftt_net(), DIGITS, DIGITS.final)
 
 
@@ -169,7 +169,7 @@ def test_all_isomorphic_forms_cost_the_same(name: str, data: st.DataObject) -> N
 
 def test_edges_that_share_a_module_have_the_numbers_of_the_first_in_order() -> None:
     wide, narrow = Edge("sep_conv_3x3", 0), Edge("sep_conv_3x3", 0, Quantization(4))
-    free = ((Edge("none", 0),) * 2,) * 3
+    free = ((Edge("none", 0),) * 2,) * DIGITS.nodes
     costs = {
         genotype_cost(Genotype(((one, other), *free[1:]), free), DIGITS, DIGITS.final)
         for one, other in [(wide, narrow), (narrow, wide), (narrow, narrow)]
