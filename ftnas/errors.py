@@ -23,3 +23,7 @@ class FaultError(FtnasError):
 
 class RunError(FtnasError):
     """A run folder does not belong to this configuration, or is unreadable."""
+
+
+class CampaignError(FtnasError):
+    """A campaign's plan, statistics or results file is impossible."""

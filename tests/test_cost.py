@@ -12,7 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from ftnas.cost import Cost, cheapest_flops, factorized_reduce, genotype_cost, linear, measure, operator_work
+from ftnas.cost import (
+    Cost,
+    cheapest_costs,
+    cheapest_flops,
+    cheapest_parameters,
+    factorized_reduce,
+    genotype_cost,
+    linear,
+    measure,
+    operator_work,
+)
 from ftnas.errors import SpaceError
 from ftnas.networks.cell_network import CellNetwork
 from ftnas.quantization import Quantization, QuantizedConv2d, QuantizedLinear, Range
@@ -180,26 +190,36 @@ def test_edges_that_share_a_module_have_the_numbers_of_the_first_in_order() -> N
 # The least cost
 
 
-def test_the_least_flops_of_the_tiny_space_are_those_of_its_cheapest_architecture() -> None:
-    costs = [genotype_cost(genotype, TINY, TINY.final).flops for genotype in TINY.enumerate()]
-    assert cheapest_flops(TINY, TINY.final) == min(costs)
+def test_the_least_costs_of_the_tiny_space_are_those_of_its_cheapest_architectures() -> None:
+    costs = [genotype_cost(genotype, TINY, TINY.final) for genotype in TINY.enumerate()]
+    assert cheapest_flops(TINY, TINY.final) == min(cost.flops for cost in costs)
+    assert cheapest_parameters(TINY, TINY.final) == min(cost.parameters for cost in costs)
 
 
-@pytest.mark.parametrize("kept", [("sep_conv_3x3",), ("conv_1x1", "sep_conv_3x3"), ("skip_connect",)])
+@pytest.mark.parametrize(
+    "kept", [("sep_conv_3x3",), ("conv_1x1", "sep_conv_3x3"), ("skip_connect",), ("relu_conv_bn_3x3", "sep_conv_5x5")]
+)
 @pytest.mark.parametrize("inputs", [1, 2])
-def test_the_least_flops_are_exact_where_nothing_is_free(kept: tuple[str, ...], inputs: int) -> None:
+def test_the_least_costs_are_exact_where_nothing_is_free(kept: tuple[str, ...], inputs: int) -> None:
     sizes = TINY.final.model_copy(update={"cells": 4, "reductions": (1, 3)})
     changes = {"operators": kept, "inputs_per_node": inputs, "search": sizes, "final": sizes}
     space = TINY.model_copy(update=changes | {"quantization": (Quantization(),)})
-    costs = [genotype_cost(g, space, sizes, image_shape=(1, 9, 7)).flops for g in space.enumerate()]
-    assert cheapest_flops(space, sizes, image_shape=(1, 9, 7)) == min(costs)
+    costs = [genotype_cost(g, space, sizes, image_shape=(1, 9, 7)) for g in space.enumerate()]
+    assert cheapest_costs(space, sizes, image_shape=(1, 9, 7)) == undercut_by_none(costs)
+
+
+def undercut_by_none(costs: list[Cost]) -> list[tuple[int, int]]:
+    """Return the (FLOPs, parameters) of those with less of one than any that have no more of the other."""
+    pairs = {(cost.flops, cost.parameters) for cost in costs}
+    return sorted(p for p in pairs if not any(q != p and q[0] <= p[0] and q[1] <= p[1] for q in pairs))
 
 
 @settings(max_examples=50)
 @given(st.data())
 def test_no_genotype_costs_less_than_the_least(data: st.DataObject) -> None:
-    genotype = data.draw(genotypes_of(WEIGHTS))
-    assert genotype_cost(genotype, WEIGHTS, WEIGHTS.final).flops >= cheapest_flops(WEIGHTS, WEIGHTS.final)
+    cost = genotype_cost(data.draw(genotypes_of(WEIGHTS)), WEIGHTS, WEIGHTS.final)
+    assert cost.flops >= cheapest_flops(WEIGHTS, WEIGHTS.final)
+    assert cost.parameters >= cheapest_parameters(WEIGHTS, WEIGHTS.final)
 
 
 # Counting a model

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ftnas.cost.work import Cost
-from ftnas.quantization import quantized_layers
+from ftnas.quantization import QuantizedLayer, assume_ranges, quantized_layers
 
 _LEARNED_RANGES = ("learned_weight_limit", "learned_feature_limit")
 
@@ -18,9 +18,11 @@ def measure(model: nn.Module, image_shape: tuple[int, int, int]) -> Cost:
     """Return the cost of ``model`` for one image ``[C, H, W]``; the model is left as it is.
 
     A copy sees one black image on the CPU. It cannot be a meta copy: a quantiser reads its range from the weights.
-    Weight bits are those of quantised layers, so 0 for a float model.
+    Ranges that were never measured do not matter here. Weight bits are those of quantised layers, so 0 for a float
+    model.
     """
     shadow = copy.deepcopy(model).cpu().eval()
+    assume_ranges(shadow)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         shadow(torch.zeros(1, *image_shape))
     return Cost(counter.get_total_flops() // 2, _parameters(model), _weight_bits(model))
@@ -36,7 +38,9 @@ def _parameters(model: nn.Module) -> int:
 
 
 def _weight_bits(model: nn.Module) -> int:
-    weights = ((layer, getattr(layer, "weight", None)) for layer in quantized_layers(model).values())
-    return sum(
-        weight.numel() * layer.quantization.weight_bits for layer, weight in weights if isinstance(weight, torch.Tensor)
-    )
+    return sum(_stored_bits(layer) for layer in quantized_layers(model).values() if layer.kind != "sum")
+
+
+def _stored_bits(layer: QuantizedLayer) -> int:
+    numbers = layer.quantization
+    return layer.weight.numel() * (numbers.float_word.bits if numbers.float_word else numbers.weight_bits)

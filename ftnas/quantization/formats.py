@@ -1,28 +1,38 @@
-"""Fixed-point number formats: codes are true two's complement integers."""
+"""Number formats: fixed point, whose codes are true two's complement integers, and IEEE words."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
+
+Word = Literal["float32", "bfloat16", "float16"]
+
+_TYPES: Mapping[Word, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True)
 class FixedPoint:
     """``bits`` wide codes times ``scale``.
 
-    Signed codes lie in ``[-2^(bits-1), 2^(bits-1) - 1]``, unsigned ones in ``[0, 2^bits - 1]``.
+    Signed codes lie in ``[-2^(bits-1), 2^(bits-1) - 1]``, unsigned ones in ``[0, 2^bits - 1]``. A tuple of scales
+    holds one for each index of a tensor's dimension 0, the output channels of a weight.
     """
 
     bits: int
-    scale: float
+    scale: float | tuple[float, ...]
     signed: bool = True
 
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= 16:
             raise ValueError(f"bits must be 2..16, got {self.bits}")
-        if not self.scale > 0:
+        scales = self.scale if isinstance(self.scale, tuple) else (self.scale,)
+        if not scales:
+            raise ValueError("a scale per channel must be one positive number for each channel, got none")
+        if not all(scale > 0 for scale in scales):
             raise ValueError(f"scale must be positive, got {self.scale}")
 
     @property
@@ -35,10 +45,112 @@ class FixedPoint:
         """The largest code."""
         return (1 << self.bits - 1) - 1 if self.signed else (1 << self.bits) - 1
 
+    @property
+    def per_channel(self) -> bool:
+        """Whether each index of dimension 0 has a scale of its own."""
+        return isinstance(self.scale, tuple)
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The smallest and the largest value, of the widest channel where there are several scales."""
+        scale = max(self.scale) if isinstance(self.scale, tuple) else self.scale
+        return self.low * scale, self.high * scale
+
+    def __str__(self) -> str:
+        name = f"{'int' if self.signed else 'uint'}{self.bits}"
+        return f"{name}, {len(self.scale)} scales" if isinstance(self.scale, tuple) else f"{name} * {self.scale:.4g}"
+
+    def scale_of(self, x: Tensor) -> float | Tensor:
+        """Return the scale, shaped to divide ``x`` by: a float, or ``[C, 1, ...]`` for ``x`` ``[C, ...]``."""
+        if not isinstance(self.scale, tuple):
+            return self.scale
+        if not x.dim() or len(self.scale) != x.shape[0]:
+            raise ValueError(f"{len(self.scale)} scales do not fit a tensor of shape {tuple(x.shape)}")
+        return torch.tensor(self.scale, device=x.device).view(-1, *[1] * (x.dim() - 1))
+
     def encode(self, x: Tensor) -> Tensor:
         """Return the int32 codes of ``x``: clamped to the range first, then rounded half to even."""
-        return (x / self.scale).clamp(self.low, self.high).round().to(torch.int32)
+        return self._encode(x, self.scale_of(x))
 
     def decode(self, codes: Tensor) -> Tensor:
         """Return the values of ``codes`` as float32."""
-        return codes.to(torch.float32) * self.scale
+        return codes.to(torch.float32) * self.scale_of(codes)
+
+    def encode_at(self, values: Tensor, channel: Tensor | None = None) -> Tensor:
+        """Return the int32 codes of ``values`` ``[k]``; ``channel`` ``[k]`` is the index of each in dimension 0."""
+        return self._encode(values, self._scale_at(values, channel))
+
+    def decode_at(self, codes: Tensor, channel: Tensor | None = None) -> Tensor:
+        """Return the values of ``codes`` ``[k]``, as float32; ``channel`` as for ``encode_at``."""
+        return codes.to(torch.float32) * self._scale_at(codes, channel)
+
+    def _encode(self, x: Tensor, scale: float | Tensor) -> Tensor:
+        return (x / scale).clamp(self.low, self.high).round().to(torch.int32)
+
+    def _scale_at(self, picked: Tensor, channel: Tensor | None) -> float | Tensor:
+        if not isinstance(self.scale, tuple):
+            return self.scale
+        if channel is None:
+            raise ValueError("a format with a scale per channel needs the channel of each value")
+        return torch.tensor(self.scale, device=picked.device)[channel.to(picked.device)]
+
+
+@dataclass(frozen=True, slots=True)
+class FloatWord:
+    """An IEEE word: the code is its bit pattern, not extended by the sign, bit 0 the lowest of the fraction.
+
+    A 16-bit word's code is 0..65535; that of a float32 is the int32 with its 32 bits. What a narrow word cannot hold
+    becomes infinite, as in hardware. A NaN comes back from its code as a NaN, not always the same one.
+    """
+
+    word: Word
+
+    def __post_init__(self) -> None:
+        if self.word not in get_args(Word):
+            raise ValueError(f"unknown word {self.word!r}; choose from {', '.join(get_args(Word))}")
+
+    @property
+    def bits(self) -> int:
+        """Width of the word."""
+        return 32 if self.word == "float32" else 16
+
+    def __str__(self) -> str:
+        return self.word
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The word as torch names it."""
+        return _TYPES[self.word]
+
+    @property
+    def signed(self) -> bool:
+        """Whether the code's top bit weighs negatively: never, it is a sign of its own."""
+        return False
+
+    @property
+    def per_channel(self) -> bool:
+        """Whether each index of dimension 0 has a scale of its own: never."""
+        return False
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return the int32 bit patterns of ``x``, rounded to the word half to even."""
+        if self.bits == 32:
+            return x.to(torch.float32).view(torch.int32)
+        return x.to(self.dtype).view(torch.int16).to(torch.int32) & 0xFFFF
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Return the values of the bit patterns ``codes`` as float32."""
+        if self.bits == 32:
+            return codes.to(torch.int32).view(torch.float32)
+        return codes.to(torch.int16).view(self.dtype).to(torch.float32)
+
+    def encode_at(self, values: Tensor, channel: Tensor | None = None) -> Tensor:
+        """Return the int32 bit patterns of ``values`` ``[k]``; the channel does not matter."""
+        return self.encode(values)
+
+    def decode_at(self, codes: Tensor, channel: Tensor | None = None) -> Tensor:
+        """Return the values of ``codes`` ``[k]`` as float32; the channel does not matter."""
+        return self.decode(codes)
+
+
+Number: TypeAlias = FixedPoint | FloatWord

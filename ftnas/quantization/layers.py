@@ -7,20 +7,25 @@ tap (see ``taps``) then sees the quantised weight and the quantised result, as t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ftnas.errors import FaultError
 from ftnas.quantization.choices import Quantization, Range
-from ftnas.quantization.formats import FixedPoint
+from ftnas.quantization.formats import FixedPoint, Number
+from ftnas.quantization.normalisation import MOMENTUM, CleanBatchNorm, CleanBatchNorm2d
 from ftnas.quantization.rounding import power_of_two_above, snap, snap_, snap_learned
-from ftnas.quantization.taps import current_tap
+from ftnas.quantization.taps import current_tap, skipped
 
-BATCH_NORM_EPSILON = 1e-5
-MOMENTUM = 0.1
+LayerKind = Literal["conv", "linear", "sum"]
+
+SMALLEST_RANGE = 1e-5
+# The measured limit of outputs that were all zero; 0 itself says that nothing was measured. Exact in float32.
+ONLY_ZEROS = 2.0**-100
 
 
 class Blend:
@@ -31,34 +36,19 @@ class Blend:
         self.weights = weights
 
 
-class CleanBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm whose running statistics come from clean passes only.
-
-    While a tap is active nothing is updated. In training the faulty batch is then normalised by its own mean and
-    variance: by the clean batch's, taken as constants, the gradient no longer knows that the scale of a weight does
-    not matter (ResNet-20 at a quarter of its width on digits, MiBB 3e-3, 20 epochs: 41 % instead of 74 %).
-    """
-
-    def __init__(self, channels: int, *, affine: bool) -> None:
-        super().__init__(channels, eps=BATCH_NORM_EPSILON, momentum=MOMENTUM, affine=affine)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return ``x`` ``[N, C, H, W]`` normalised."""
-        if not self.training:
-            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-        if current_tap() is not None:
-            return F.batch_norm(x, None, None, self.weight, self.bias, True, eps=self.eps)
-        momentum = self.momentum or 0.0
-        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, True, momentum, self.eps)
-
-
 class QuantizedLayer(nn.Module):
     """Ranges of one layer's weight and output.
 
     Args:
         choices: every quantisation that a forward pass may ask for; the first is the layer's own.
+
+    Attributes:
+        kind: what the layer computes; a sum holds no weight.
+        feature_limit: the largest magnitude of an output so far, as a running mean; 0 before the first.
     """
 
+    kind: LayerKind = "sum"
+    weight: Tensor
     feature_limit: Tensor
 
     def __init__(self, choices: Sequence[Quantization], *, has_weight: bool) -> None:
@@ -74,20 +64,43 @@ class QuantizedLayer(nn.Module):
 
     @property
     def macs_per_value(self) -> int:
-        """Multiply-accumulates behind one output value, the bias not counted (arXiv 2003.10375, MiBB)."""
-        return 0
+        """Multiply-accumulates behind one output value, the bias not counted (arXiv 2003.10375, MiBB).
 
-    def weight_number(self, weight: Tensor, quantization: Quantization | None = None) -> FixedPoint:
+        Input channels of one group times the kernel's extent; 0 for a sum.
+        """
+        return 0 if self.kind == "sum" else math.prod(self.weight.shape[1:])
+
+    def weight_number(self, weight: Tensor, quantization: Quantization | None = None) -> Number:
         """Return the number format of ``weight`` under ``quantization`` (the layer's own by default)."""
         choice = quantization or self.quantization
-        limit = self._limit(choice.weight_range, "learned_weight_limit", lambda: float(weight.detach().abs().amax()))
-        return _number(choice.weight_bits, limit)
+        limits, bits = choice.weight_range, choice.weight_bits
+        if choice.float_word is not None:
+            return choice.float_word
+        if limits.per_channel:
+            peaks: list[float] = weight.detach().abs().flatten(1).amax(1).tolist()
+            return FixedPoint(bits, tuple(_end(limits, peak) / 2 ** (bits - 1) for peak in peaks))
+        return FixedPoint(bits, self._weight_limit(weight, limits) / 2 ** (bits - 1))
 
-    def feature_number(self, quantization: Quantization | None = None) -> FixedPoint:
-        """Return the number format of the output under ``quantization`` (the layer's own by default)."""
+    def feature_number(self, quantization: Quantization | None = None) -> Number:
+        """Return the number format of the output under ``quantization`` (the layer's own by default).
+
+        Raises:
+            FaultError: the range is to be measured, and was not.
+        """
         choice = quantization or self.quantization
-        limit = self._limit(choice.feature_range, "learned_feature_limit", lambda: float(self.feature_limit))
-        return _number(choice.feature_bits, limit)
+        if choice.float_word is not None:
+            return choice.float_word
+        limit = self._feature_limit(choice.feature_range)
+        if limit is None:
+            remedy = "let the model see a batch in training mode first, or give it a range such as fixed(4)"
+            raise FaultError(f"{self._description()}: the range of its output was never measured; {remedy}")
+        magnitude_bits = choice.feature_bits - 1 if choice.feature_signed else choice.feature_bits
+        return FixedPoint(choice.feature_bits, limit / 2**magnitude_bits, choice.feature_signed)
+
+    @property
+    def feature_range_is_known(self) -> bool:
+        """Whether the layer's own quantisation states the range of the output, or a training pass has measured it."""
+        return self.quantization.word != "integer" or self._feature_limit(self.quantization.feature_range) is not None
 
     def quantized_weight(self, weight: Tensor, quantization: Quantization | Blend) -> Tensor:
         """Return ``weight`` on its grid, faulty where a tap says so; a blend sums its choices."""
@@ -95,10 +108,11 @@ class QuantizedLayer(nn.Module):
             parts = zip(quantization.weights, quantization.choices, strict=True)
             return torch.stack([share * self.quantized_weight(weight, choice) for share, choice in parts]).sum(0)
         tap = current_tap()
-        if quantization.weight_range.policy == "learned" and tap is None:
+        is_learned = quantization.weight_range.policy == "learned"
+        if is_learned and tap is None:
             _start(self.learned_weight_limit, weight)
         number = self.weight_number(weight, quantization)
-        if quantization.weight_range.policy == "learned":
+        if is_learned and isinstance(number, FixedPoint):
             on_grid = snap_learned(weight, self.learned_weight_limit, number)
         else:
             on_grid = snap(weight, number)
@@ -110,41 +124,51 @@ class QuantizedLayer(nn.Module):
             parts = zip(quantization.weights, quantization.choices, strict=True)
             return torch.stack([share * self.quantized_output(y.clone(), choice) for share, choice in parts]).sum(0)
         tap = current_tap()
-        self._watch(y, quantization.feature_range, observe=tap is None and self.training)
-        number = self.feature_number(quantization)
-        if quantization.feature_range.policy == "learned":
+        if tap is None and self.training and quantization.word == "integer":
+            self._watch(y, quantization)
+        policy, number = quantization.feature_range.policy, self.feature_number(quantization)
+        if policy == "learned" and isinstance(number, FixedPoint):
             y = snap_learned(y, self.learned_feature_limit, number)
         else:
-            if quantization.feature_range.policy == "fixed":
+            if policy == "fixed" and isinstance(number, FixedPoint):
                 # What a fixed range cuts off must get no gradient, or it grows without bound behind the clip.
-                y = y.clamp(number.low * number.scale, number.high * number.scale)
+                y = y.clamp(*number.ends)
             y = snap_(y, number)
         if tap is not None:
             tap.output(self, y, number)
         return y
 
-    def _watch(self, y: Tensor, policy: Range, *, observe: bool) -> None:
-        if not observe or policy.policy == "fixed":
-            return
-        if policy.policy == "learned":
-            _start(self.learned_feature_limit, y)
-            return
-        # Two passes without a copy: half the time of ``abs().amax()``, a thirtieth of the infinity norm's.
-        peak = torch.maximum(y.detach().amax(), y.detach().amin().abs())
-        first = float(self.feature_limit) == 0
-        self.feature_limit.lerp_(peak, 1.0 if first else self.momentum)
+    def _watch(self, y: Tensor, quantization: Quantization) -> None:
+        limits, signed = quantization.feature_range, quantization.feature_signed
+        if limits.policy == "learned":
+            _start(self.learned_feature_limit, y, signed=signed)
+        elif limits.policy != "fixed":
+            first = float(self.feature_limit) <= ONLY_ZEROS
+            peak = _peak(y, signed=signed).clamp_min_(ONLY_ZEROS)
+            self.feature_limit.lerp_(peak, 1.0 if first else self.momentum)
 
-    def _limit(self, policy: Range, learned: str, measured: Callable[[], float]) -> float:
-        if policy.policy == "fixed":
-            return policy.limit
-        if policy.policy == "learned":
-            parameter: Tensor | None = getattr(self, learned, None)
-            if parameter is None:
-                raise ValueError("a learned range must be among the choices that the layer was built with")
-            value = float(parameter.detach())
-            return max(value if value > 0 else measured(), 1e-5)
-        value = measured()
-        return power_of_two_above(value) if policy.policy == "power_of_two" else max(value, 1e-5)
+    def _weight_limit(self, weight: Tensor, limits: Range) -> float:
+        if limits.policy == "fixed":
+            return limits.limit
+        learned = self._learned("learned_weight_limit") if limits.policy == "learned" else 0.0
+        return _end(limits, learned if learned > 0 else float(weight.detach().abs().amax()))
+
+    def _feature_limit(self, limits: Range) -> float | None:
+        """Return the end of the output's range; ``None`` where it is not known yet."""
+        if limits.policy == "fixed":
+            return limits.limit
+        learned = limits.policy == "learned"
+        limit = self._learned("learned_feature_limit") if learned else float(self.feature_limit)
+        return _end(limits, limit) if limit else None
+
+    def _learned(self, name: str) -> float:
+        parameter: Tensor | None = getattr(self, name, None)
+        if parameter is None:
+            raise ValueError("a learned range must be among the choices that the layer was built with")
+        return float(parameter.detach())
+
+    def _description(self) -> str:
+        return type(self).__name__ + (f" with a weight {tuple(self.weight.shape)}" if self.kind != "sum" else "")
 
 
 class QuantizedConv2d(QuantizedLayer):
@@ -153,6 +177,8 @@ class QuantizedConv2d(QuantizedLayer):
     Batch norm counts as part of the layer because hardware folds it: the value that is stored, and may be faulty,
     is the normalised one.
     """
+
+    kind = "conv"
 
     def __init__(
         self,
@@ -175,21 +201,23 @@ class QuantizedConv2d(QuantizedLayer):
         self.padding = dilation * (kernel - 1) // 2
         self.norm = CleanBatchNorm2d(channels_out, affine=norm == "affine") if norm != "none" else None
 
-    @property
-    def macs_per_value(self) -> int:
-        """Input channels of one group times the kernel's area."""
-        return math.prod(self.weight.shape[1:])
-
     def forward(self, x: Tensor, quantization: Quantization | Blend | None = None) -> Tensor:
         """Return the quantised, normalised convolution of ``x``; ``quantization`` replaces the layer's own."""
+        if (known := skipped(self)) is not None:
+            return known
         choice = quantization or self.quantization
-        weight = self.quantized_weight(self.weight, choice)
+        return self.quantized_output(self.product(x, self.quantized_weight(self.weight, choice)), choice)
+
+    def product(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Return the normalised convolution of ``x`` with ``weight``, not on a grid."""
         y = F.conv2d(x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
-        return self.quantized_output(y if self.norm is None else self.norm(y), choice)
+        return y if self.norm is None else self.norm(y)
 
 
 class QuantizedLinear(QuantizedLayer):
     """A linear layer ``[N, C_in] -> [N, C_out]`` with bias; the bias stays wide, as accumulators are."""
+
+    kind = "linear"
 
     def __init__(
         self, channels_in: int, channels_out: int, *, choices: Sequence[Quantization] = (Quantization(),)
@@ -198,16 +226,16 @@ class QuantizedLinear(QuantizedLayer):
         linear = nn.Linear(channels_in, channels_out)
         self.weight, self.bias = linear.weight, linear.bias
 
-    @property
-    def macs_per_value(self) -> int:
-        """One for each input."""
-        return self.weight.shape[1]
-
     def forward(self, x: Tensor, quantization: Quantization | Blend | None = None) -> Tensor:
         """Return the quantised product; ``quantization`` replaces the layer's own."""
+        if (known := skipped(self)) is not None:
+            return known
         choice = quantization or self.quantization
-        y = F.linear(x, self.quantized_weight(self.weight, choice), self.bias)
-        return self.quantized_output(y, choice)
+        return self.quantized_output(self.product(x, self.quantized_weight(self.weight, choice)), choice)
+
+    def product(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Return the product of ``x`` with ``weight``, not on a grid."""
+        return F.linear(x, weight, self.bias)
 
 
 class QuantizedSum(QuantizedLayer):
@@ -218,16 +246,22 @@ class QuantizedSum(QuantizedLayer):
 
     def forward(self, terms: Sequence[Tensor]) -> Tensor:
         """Return the quantised sum of ``terms`` (one or more, all of one shape); no term is changed."""
+        if (known := skipped(self)) is not None:
+            return known
+        return self.quantized_output(self.total(terms), self.quantization)
+
+    def total(self, terms: Sequence[Tensor]) -> Tensor:
+        """Return the sum of ``terms`` as a new tensor, not on a grid."""
         total = terms[0].clone() if len(terms) == 1 else terms[0] + terms[1]
         for term in terms[2:]:
             total = total + term
-        return self.quantized_output(total, self.quantization)
+        return total
 
 
 def set_momentum(model: nn.Module, momentum: float) -> None:
     """Give the running statistics of every layer of ``model`` this ``momentum``; 1 forgets what was there."""
     for layer in model.modules():
-        if isinstance(layer, (QuantizedLayer, CleanBatchNorm2d)):
+        if isinstance(layer, (QuantizedLayer, CleanBatchNorm)):
             layer.momentum = momentum
 
 
@@ -236,12 +270,30 @@ def quantized_layers(model: nn.Module) -> dict[str, QuantizedLayer]:
     return {name: layer for name, layer in model.named_modules() if isinstance(layer, QuantizedLayer)}
 
 
-def _number(bits: int, limit: float) -> FixedPoint:
-    return FixedPoint(bits, limit / 2 ** (bits - 1))
+def assume_ranges(model: nn.Module) -> None:
+    """End each range of ``model`` that waits to be measured at 1: for a pass of which only shapes and costs count."""
+    for layer in quantized_layers(model).values():
+        for limit in (layer.feature_limit, getattr(layer, "learned_feature_limit", layer.feature_limit)):
+            with torch.no_grad():
+                limit.masked_fill_(limit == 0, 1.0)
 
 
-def _start(limit: Tensor, values: Tensor) -> None:
+def _end(limits: Range, peak: float) -> float:
+    """Return where a range ends that must reach ``peak``."""
+    return power_of_two_above(peak) if limits.is_power_of_two else max(peak, SMALLEST_RANGE)
+
+
+def _peak(values: Tensor, *, signed: bool) -> Tensor:
+    """Return the largest magnitude, or the largest value where the numbers have no sign.
+
+    Two passes without a copy: half the time of ``abs().amax()``, a thirtieth of the infinity norm's.
+    """
+    values = values.detach()
+    return torch.maximum(values.amax(), values.amin().abs()) if signed else values.amax()
+
+
+def _start(limit: Tensor, values: Tensor, *, signed: bool = True) -> None:
     """Begin a learned range at the largest magnitude, and again where training drove it below zero."""
     if float(limit.detach()) <= 0:
         with torch.no_grad():
-            limit.copy_(values.abs().amax().clamp_min(1e-5))
+            limit.copy_(_peak(values, signed=signed).clamp_min(SMALLEST_RANGE))

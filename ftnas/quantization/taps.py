@@ -6,24 +6,24 @@ an exception cannot leave it behind, and two threads may attack one model at onc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol
 
 from torch import Tensor, nn
 
-from ftnas.quantization.formats import FixedPoint
+from ftnas.quantization.formats import Number
 
 
 class Tap(Protocol):
     """What a quantised layer calls in its forward pass while a tap is active."""
 
-    def weight(self, layer: nn.Module, weight: Tensor, number: FixedPoint) -> Tensor:
-        """Return the weight to use instead of ``weight``, which lies on the grid of ``number``."""
+    def weight(self, layer: nn.Module, weight: Tensor, number: Number) -> Tensor:
+        """Return the weight to use instead of ``weight``, which holds values of ``number``; it is not to be changed."""
 
-    def output(self, layer: nn.Module, features: Tensor, number: FixedPoint) -> None:
-        """Change ``features`` ``[N, C, H, W]`` or ``[N, C]``, which lie on the grid of ``number``, in place."""
+    def output(self, layer: nn.Module, features: Tensor, number: Number) -> None:
+        """Change ``features`` ``[N, C, H, W]`` or ``[N, C]``, which are values of ``number``, in place."""
 
 
 _TAP: ContextVar[Tap | None] = ContextVar("ftnas_tap", default=None)
@@ -32,6 +32,15 @@ _TAP: ContextVar[Tap | None] = ContextVar("ftnas_tap", default=None)
 def current_tap() -> Tap | None:
     """Return the active tap; ``None`` means a clean pass."""
     return _TAP.get()
+
+
+def skipped(layer: nn.Module) -> Tensor | None:
+    """Return the output that the active tap knows ``layer`` to have, so that it need not compute.
+
+    A tap may have a method ``skip(layer)`` that returns such an output or ``None``; most have none.
+    """
+    skip: Callable[[nn.Module], Tensor | None] | None = getattr(_TAP.get(), "skip", None)
+    return None if skip is None else skip(layer)
 
 
 @contextmanager
