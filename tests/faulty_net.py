@@ -33,9 +33,28 @@ class Net(nn.Module):
 
 IMAGES = 150
 LEARNED = Quantization(weight_range=Range("learned"), feature_range=Range("learned"))
+# A model's strength is a rate, but that of a variation is a sigma, in units of a range or a logarithm.
 EVERY_FAULT = [parse_fault(f"{name}:0.05:scope=all") for name in FAULTS]
-FEATURE_FAULTS = [fault for fault in EVERY_FAULT if fault.target == "features"]
-WEIGHT_FAULTS = [fault for fault in EVERY_FAULT if fault.target == "weights"]
+VARIANTS = [
+    parse_fault(text + ":scope=all")
+    for text in (
+        "weights.bit_flip:0.05:adjacent=3",
+        "weights.stuck_bit:0.05:stuck_at_one=0.9",
+        "weights.directed_flip:0.05:to_one=0.3:to_zero=0.8",
+        "weights.stuck_cell:0.05:reach=range_end",
+        "features.bit_flip:0.05:adjacent=2:duration=permanent",
+        "features.directed_flip:0.05:to_one=0.9:to_zero=0:duration=intermittent:activity=0.3",
+        "features.random_value:0.05:duration=intermittent",
+        "features.mac_bit_bias:0.001:rounding=published",
+        "features.pattern:0.05:shape=row:value=zero",
+        "features.pattern:0.02:shape=channel:value=out_of_range",
+        "features.pattern:0.02:shape=block:size=3:value=flip",
+        "features.pattern:0.1:shape=across_channels:duration=permanent",
+    )
+]
+FEATURE_FAULTS = [fault for fault in EVERY_FAULT + VARIANTS if fault.target == "features"]
+WEIGHT_FAULTS = [fault for fault in EVERY_FAULT + VARIANTS if fault.target == "weights"]
+DRAWN_FAULTS = [fault for fault in EVERY_FAULT + VARIANTS if fault.strength == "rate"]
 
 
 def some_images() -> Tensor:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from fault_strategies import models
 from faulty_net import (
     EVERY_FAULT,
     FEATURE_FAULTS,
@@ -20,7 +21,7 @@ from faulty_net import (
     some_images,
     trained_net,
 )
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -55,6 +56,26 @@ def test_a_chip_is_the_same_for_any_cuts_in_any_order(cuts: set[int], order: ran
     batches = [range(first, last) for first, last in itertools.pairwise(ends)]
     order.shuffle(batches)
     assert torch.equal(probe.faulty(BitBias(0.01), batches), probe.faulty(BitBias(0.01), [range(IMAGES)]))
+
+
+ANY_FAULT = models(st.floats(0, 1), st.floats(0, 2), bits=8)
+
+
+@settings(max_examples=60)
+@given(fault=ANY_FAULT, size=st.sampled_from([1, 30, 64, 149]))
+def test_a_chip_of_any_model_is_the_same_for_any_batch_split(fault: Fault, size: int) -> None:
+    assume(fault.target == "features" and getattr(fault, "bias", "") != "published")
+    probe = Probe((2, 3, 4))
+    assert torch.equal(probe.faulty(fault, batches_of(size)), probe.faulty(fault, [range(IMAGES)]))
+
+
+@settings(max_examples=60)
+@given(fault=ANY_FAULT)
+def test_a_fault_of_any_model_stays_on_the_grid_unless_it_is_analogue(fault: Fault) -> None:
+    probe, images = Probe((2, 3, 4)), [range(IMAGES)]
+    assume(fault.target == "features")
+    codes = probe.faulty(fault, images) / probe.number.scale
+    assert torch.equal(codes, codes.round().clamp(-128, 127))
 
 
 def test_one_injection_may_be_told_where_each_batch_begins() -> None:

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from faulty_net import EVERY_FAULT, IMAGES, LEARNED, WEIGHT_FAULTS, Net, some_images, state, trained_net
+from fault_strategies import models
+from faulty_net import EVERY_FAULT, IMAGES, LEARNED, VARIANTS, WEIGHT_FAULTS, Net, some_images, state, trained_net
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -14,6 +17,7 @@ from ftnas.errors import FaultError
 from ftnas.faults import (
     BitBias,
     BitwiseStuckCell,
+    Fault,
     Plan,
     StuckCell,
     draw_plan,
@@ -22,11 +26,13 @@ from ftnas.faults import (
     output_shapes,
     save_plan,
 )
-from ftnas.faults.codes import NEGATIVE_CELL, POSITIVE_CELL
+from ftnas.faults.events import NEGATIVE_CELL, POSITIVE_CELL
+from ftnas.faults.models import duration
 from ftnas.files import read_tensors, write_tensors
-from ftnas.quantization import Quantization, QuantizedConv2d
+from ftnas.quantization import Quantization, QuantizedConv2d, Range
 
 WHOLE = range(IMAGES)
+FAULTS = EVERY_FAULT + VARIANTS
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +47,7 @@ def net() -> Net:
 
 @pytest.fixture(scope="module")
 def plan(net: Net, images: Tensor) -> Plan:
-    return draw_plan(net, EVERY_FAULT, images=WHOLE, shapes=output_shapes(net, images[:1]), chip=5, study="plans")
+    return draw_plan(net, FAULTS, images=WHOLE, shapes=output_shapes(net, images[:1]), chip=5, study="plans")
 
 
 def test_shapes_are_those_of_one_image(net: Net, images: Tensor) -> None:
@@ -58,7 +64,7 @@ def test_finding_shapes_and_drawing_a_plan_change_nothing(choice: Quantization, 
 
 
 def test_a_plan_replays_what_live_injection_does(net: Net, images: Tensor, plan: Plan) -> None:
-    with inject(net, EVERY_FAULT, chip=5, study="plans") as live:
+    with inject(net, FAULTS, chip=5, study="plans") as live:
         expected = net(images)
     with inject(net, plan) as replayed:
         assert torch.equal(net(images), expected)
@@ -68,7 +74,7 @@ def test_a_plan_replays_what_live_injection_does(net: Net, images: Tensor, plan:
 @pytest.mark.parametrize("first", [3, 64, 100])
 def test_a_plan_replays_any_part_of_its_images(net: Net, images: Tensor, plan: Plan, first: int) -> None:
     part = images[first : first + 40]
-    with inject(net, EVERY_FAULT, chip=5, study="plans", first_image=first):
+    with inject(net, FAULTS, chip=5, study="plans", first_image=first):
         expected = net(part)
     with inject(net, plan, first_image=first) as injection:
         assert torch.equal(net(part), expected)
@@ -83,6 +89,49 @@ def test_a_plan_survives_its_file(net: Net, images: Tensor, plan: Plan, tmp_path
         expected = net(images)
     with inject(net, loaded):
         assert torch.equal(net(images), expected)
+
+
+@settings(max_examples=30)
+@given(faults=st.lists(models(st.floats(0, 1), st.floats(0, 2), bits=8), max_size=4))
+def test_a_plan_of_any_models_survives_its_file_and_does_what_live_injection_does(
+    faults: list[Fault], net: Net, images: Tensor, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    faults = [fault for fault in faults if fault.target == "features" or duration(fault) == "permanent"]
+    path = tmp_path_factory.mktemp("plans") / "plan"
+    save_plan(draw_plan(net, faults, images=range(20), shapes=output_shapes(net, images[:1])), path)
+    with inject(net, load_plan(path, net)) as replayed:
+        result = net(images[:20])
+    with inject(net, faults) as live:
+        assert torch.equal(net(images[:20]), result)
+    for name, count in live.counts.items():
+        assert replayed.counts[name] == count
+
+
+FORMATS = [
+    Quantization(weight_bits=4, weight_range=Range("max_per_channel"), feature_bits=5, feature_signed=False),
+    Quantization(weight_bits=16, weight_range=Range("power_of_two_per_channel"), feature_bits=16),
+    Quantization(weight_bits=2, weight_range=Range("max"), feature_bits=2, feature_range=Range("max")),
+]
+WORDS = [Quantization(word=word) for word in ("float32", "bfloat16", "float16")]
+OF_WORDS = ["bit_flip:0.01", "stuck_bit:0.01", "directed_flip:0.01", "random_value:0.01"]
+
+
+@pytest.mark.parametrize("choice", FORMATS + WORDS, ids=str)
+def test_a_net_of_any_format_replays_its_plan(choice: Quantization, images: Tensor) -> None:
+    torch.manual_seed(0)
+    model = Net((choice,))
+    model(images)
+    clean = model.eval()(images)
+    of_words: list[Fault | str] = [f"{target}.{text}" for target in ("weights", "features") for text in OF_WORDS]
+    faults = EVERY_FAULT if choice in FORMATS else [*of_words, "features.pattern:0.1:shape=row", "weights.gaussian:0.1"]
+    plan = draw_plan(model, faults, images=WHOLE, shapes=output_shapes(model, images[:1]))
+    with inject(model, plan) as replayed:
+        result = model(images)
+    with inject(model, faults) as live:
+        assert torch.equal(model(images).nan_to_num(7.0), result.nan_to_num(7.0))
+    assert not torch.equal(result, clean)
+    assert replayed.counts == live.counts
+    assert all(count.effective > 0 for count in live.counts.values())
 
 
 def test_plans_of_other_chips_differ(net: Net) -> None:
@@ -176,7 +225,7 @@ def test_a_file_that_is_no_plan_is_one_line_that_names_it(how: str, net: Net, tm
 
 
 @pytest.mark.parametrize(
-    ("column", "entry"), [("element", -1), ("element", 8 * 27), ("bit", 8), ("bit", -2), ("kind", 4), ("value", 2)]
+    ("column", "entry"), [("element", -1), ("element", 8 * 27), ("bit", 8), ("bit", -2), ("kind", 9), ("value", 2)]
 )
 def test_impossible_events_in_a_file_are_refused(column: str, entry: int, net: Net, tmp_path: Path) -> None:
     path = tmp_path / "plan"

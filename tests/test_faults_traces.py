@@ -89,7 +89,9 @@ def test_a_faulty_training_step_has_finite_gradients(fault: Fault, net: Net, ima
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("choice", [Quantization(), LEARNED], ids=str)
 def test_nothing_of_the_users_is_changed(choice: Quantization, fails: bool, training: bool, images: Tensor) -> None:
-    model = Net((choice,)).train(training)
+    model = Net((choice,))
+    model(images)
+    model.train(training)
     before = state(model, images)
     try:
         with inject(model, EVERY_FAULT):

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from ftnas.faults.codes import MECHANISMS, Effect
+from ftnas.faults.events import Integers
 from ftnas.faults.models import Fault
-from ftnas.faults.sampling import Integers
-from ftnas.quantization import FixedPoint
+from ftnas.quantization import Number
 
 
-def apply_(values: Tensor, fault: Fault, effect: Effect, *, number: FixedPoint, clean: Tensor) -> Tensor:
+def apply_(values: Tensor, fault: Fault, effect: Effect, *, number: Number, clean: Tensor) -> Tensor:
     """Change the faulty ones of ``values``, which lie on the grid of ``number``, in place and outside autograd.
 
     Args:
@@ -26,16 +26,28 @@ def apply_(values: Tensor, fault: Fault, effect: Effect, *, number: FixedPoint, 
         clean: the fault-free values, for models that look at all of them.
 
     Returns:
-        How many codes are now another, as a tensor ``[]`` on the device of ``values``.
+        How many codes (of analogue faults, values) are now another, as a tensor ``[]`` on the device of ``values``.
     """
+    mechanism = MECHANISMS[type(fault)]
     with torch.no_grad():
         flat = flat_storage(values)
         index = storage_index(effect.element, values)
         numbers = torch.from_numpy(effect.numbers).to(values.device)
-        codes = (flat.index_select(0, index).float() / number.scale).round_().to(torch.int32)
-        changed = MECHANISMS[type(fault)].change(fault, codes, numbers, number, clean)
-        flat.index_copy_(0, index, number.decode(changed).to(flat.dtype))
+        before = flat.index_select(0, index).float()
+        if mechanism.analogue:
+            after = mechanism.change(fault, before, numbers, number, clean)
+            flat.index_copy_(0, index, after.to(flat.dtype))
+            return (after != before).sum()
+        channel = _channel(effect.element, values) if number.per_channel else None
+        codes = number.encode_at(before, channel)
+        changed = mechanism.change(fault, codes, numbers, number, clean)
+        flat.index_copy_(0, index, number.decode_at(changed, channel).to(flat.dtype))
         return (changed != codes).sum()
+
+
+def _channel(element: Integers, values: Tensor) -> Tensor:
+    """Return the index in dimension 0 of each element."""
+    return torch.from_numpy(element // (values.numel() // values.shape[0])).to(values.device)
 
 
 def replace_value(weight: Tensor, faulty: Tensor, *, masked: Sequence[Integers]) -> Tensor:

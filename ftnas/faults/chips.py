@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from ftnas.faults.codes import MECHANISMS, NO_EVENTS, Events, events_of
-from ftnas.faults.models import Fault, MacBitBias
-from ftnas.faults.sampling import draw_hits, failure_time
+from ftnas.errors import FaultError
+from ftnas.faults.drawing import events_of, parts_of, time_of, variation
+from ftnas.faults.events import NO_EVENTS, Events, Integers, joined
+from ftnas.faults.models import Fault, Gaussian, Listed, LogNormal, duration
+from ftnas.faults.sampling import draw_hits, mixed
 from ftnas.faults.sites import Site
-from ftnas.runtime import keyed_generator
+from ftnas.runtime import key_seed, keyed_generator
 
 # Feature faults are drawn for 64 images at a time, counted from the data set's first image, so they depend neither
 # on the batch size nor on the order of the batches.
@@ -61,11 +63,11 @@ class SitePlan:
         first, last = (int(element.searchsorted(image * values)) for image in (images.start, images.stop))
         if last - first == len(self):
             return self
-        return SitePlan(*self.label, Events(self.events.element[first:last], self.events.what[first:last]))
+        return SitePlan(*self.label, self.events.part(slice(first, last)))
 
     def events_from(self, image: int) -> Events:
         """Return the events with elements counted from the first value of ``image``."""
-        return self.events._replace(element=self.events.element - image * math.prod(self.shape))
+        return self.events.moved(-image * math.prod(self.shape))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ class Chip:
     faults: tuple[Fault, ...]
 
     def site_plan(self, site: Site, fault: int, images: range | None = None) -> SitePlan:
-        """Return what fails at ``site`` under fault model ``fault`` of the list; ``images`` for outputs only."""
+        """Return what fails at ``site`` under fault model ``fault`` of the list (see ``sample_site``)."""
         return sample_site(self, site, fault=fault, images=images)
 
 
@@ -90,42 +92,76 @@ def applies_to(fault: Fault, site: Site) -> bool:
 def sample_site(chip: Chip, site: Site, *, fault: int, images: range | None = None) -> SitePlan:
     """Draw what fails at ``site`` under fault model ``fault`` of the chip's list.
 
-    A weight is drawn whole. Outputs are drawn in blocks of 64 images, of which those in ``images`` are kept.
+    Outputs are drawn in blocks of 64 images, of which those in ``images`` are kept. A permanent fault hits every
+    image alike, an intermittent one each with probability ``activity``. A weight is drawn whole; where its faults do
+    not last as long as the chip, they are those of the forward pass whose first image is that of ``images``.
+
+    Raises:
+        FaultError: faults that are listed one by one cannot be drawn.
     """
-    if images is None:
-        events = _draw_block(chip, site, fault=fault, block=0, values=site.values)
+    model = chip.faults[fault]
+    if isinstance(model, Listed):
+        raise FaultError(f"{model.name} stands for faults listed in a plan; nothing can be drawn from it")
+    if site.kind == "weight":
+        events = _draw_weight(chip, site, fault, images)
         return SitePlan(site.name, fault, site.shape or (), site.bits, events)
+    if images is None:
+        raise FaultError(f"{site.name}: faults of outputs need the images to draw them for")
+    draw = _draw_transient if duration(model) == "transient" else _draw_lasting
+    return SitePlan(site.name, fault, site.shape or (), site.bits, draw(chip, site, fault, images))
+
+
+def _draw_weight(chip: Chip, site: Site, fault: int, images: range | None) -> Events:
+    lasts = duration(chip.faults[fault])
+    if lasts == "permanent":
+        return _draw_block(chip, site, fault, block=0, values=site.values)
+    if images is None:
+        raise FaultError(f"{site.name}: {lasts} faults of weights differ from forward pass to forward pass")
+    if lasts == "transient":
+        return _draw_block(chip, site, fault, block=images.start, values=site.values)
+    events = _draw_block(chip, site, fault, block=0, values=site.values)
+    return events.part(_acts(chip, site, fault, events.element, images.start))
+
+
+def _draw_transient(chip: Chip, site: Site, fault: int, images: range) -> Events:
     blocks = range(images.start // BLOCK, -(-images.stop // BLOCK))
-    drawn = [_draw_block(chip, site, fault=fault, block=block, values=site.values * BLOCK) for block in blocks]
-    plan = SitePlan(site.name, fault, site.shape or (), site.bits, _joined(drawn))
-    is_whole = len(blocks) * BLOCK == len(images)
-    return plan if is_whole else plan.of_images(images)
+    drawn = joined([_draw_block(chip, site, fault, block=block, values=site.values * BLOCK) for block in blocks])
+    if len(blocks) * BLOCK == len(images):
+        return drawn
+    first, last = (int(drawn.element.searchsorted(image * site.values)) for image in (images.start, images.stop))
+    return drawn.part(slice(first, last))
 
 
-def _draw_block(chip: Chip, site: Site, *, fault: int, block: int, values: int) -> Events:
+def _draw_lasting(chip: Chip, site: Site, fault: int, images: range) -> Events:
+    """Return one image's faults at every one of ``images``, or at those in which an intermittent fault acts."""
+    once = _draw_block(chip, site, fault, block=0, values=site.values)
+    repeated = [once.moved(image * site.values) for image in images]
+    if duration(chip.faults[fault]) == "intermittent":
+        acting = [_acts(chip, site, fault, once.element, image) for image in images]
+        repeated = [events.part(acts) for events, acts in zip(repeated, acting, strict=True)]
+    return joined(repeated)
+
+
+def _acts(chip: Chip, site: Site, fault: int, element: Integers, image: int) -> NDArray[np.bool_]:
+    """Return whether the intermittent fault at each element acts in ``image``: the same at every rate and split."""
+    model = chip.faults[fault]
+    seed = np.uint64(key_seed(chip.study, chip.number, site.name, fault, model.name, image, "activity"))
+    x = (element.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) ^ seed
+    return mixed(x) * 2.0**-64 < getattr(model, "activity", 1.0)
+
+
+def _draw_block(chip: Chip, site: Site, fault: int, *, block: int, values: int) -> Events:
     """Draw the events of one block of ``values`` values; a weight is one block."""
     model = chip.faults[fault]
 
     def stream(part: str) -> torch.Generator:
         return keyed_generator(chip.study, chip.number, site.name, fault, model.name, block, part)
 
-    hits = draw_hits(values * MECHANISMS[type(model)].parts(site.bits), _time(model, site), stream)
-    if not len(hits.position):
+    by = 0 if site.kind == "weight" else block * values
+    if isinstance(model, LogNormal | Gaussian):
+        return variation(values, stream("normal")).moved(by)
+    if not values:
         return NO_EVENTS
-    events = events_of(model, hits, site.bits)
-    return events._replace(element=events.element + block * values) if block else events
-
-
-def _time(fault: Fault, site: Site) -> float:
-    """Return until when clocks ring: M times as long where each of M multiply-accumulates fails at the rate."""
-    if isinstance(fault, MacBitBias):
-        return failure_time(fault.rate) * site.macs_per_value if site.macs_per_value else 0.0
-    return failure_time(fault.rate)
-
-
-def _joined(parts: Sequence[Events]) -> Events:
-    """Return the events of consecutive blocks as one."""
-    full = [part for part in parts if len(part.element)]
-    if len(full) < 2:
-        return full[0] if full else NO_EVENTS
-    return Events(np.concatenate([part.element for part in full]), np.concatenate([part.what for part in full]))
+    population = parts_of(model, site) * (values // site.values)
+    hits = draw_hits(population, time_of(model, site), stream)
+    return events_of(model, hits, site).moved(by) if len(hits.position) else NO_EVENTS

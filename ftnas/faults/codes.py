@@ -12,37 +12,41 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ftnas.faults.models import BitBias, BitFlip, BitwiseStuckCell, Fault, MacBitBias, StuckCell
-from ftnas.faults.sampling import Hits, Integers
-from ftnas.quantization import FixedPoint
+from ftnas.errors import FaultError
+from ftnas.faults.events import (
+    BIT,
+    END,
+    FLIP,
+    KIND,
+    NEGATIVE_CELL,
+    POSITIVE_CELL,
+    REPLACE,
+    SET,
+    VALUE,
+    WHOLE,
+    WITHIN,
+    Events,
+    Integers,
+    Words,
+)
+from ftnas.faults.models import (
+    BitBias,
+    BitFlip,
+    BitwiseStuckCell,
+    DirectedFlip,
+    Fault,
+    Gaussian,
+    Listed,
+    LogNormal,
+    MacBitBias,
+    OutputPattern,
+    RandomValue,
+    StuckBit,
+    StuckCell,
+)
+from ftnas.quantization import FixedPoint, Number
 
 Table = NDArray[np.int32]
-
-FLIP, BIAS, POSITIVE_CELL, NEGATIVE_CELL = range(4)
-WHOLE_CELL = -1
-
-# An event is one byte, kind * 64 + (bit + 1) * 2 + (value > 0). Kind, bit and value of every byte:
-_BYTES = np.arange(256, dtype=np.int32)
-KIND = _BYTES // 64
-BIT = _BYTES % 64 // 2 - 1
-VALUE = np.where(KIND == BIAS, 2 * (_BYTES % 2) - 1, _BYTES % 2)
-
-
-class Events(NamedTuple):
-    """Failed parts ``[k]``, ascending by element.
-
-    Attributes:
-        element: int64; which value, counted in logical (N)CHW order.
-        what: uint8; ``KIND[what]`` is what happens (``FLIP``, ``BIAS``, ``POSITIVE_CELL``, ``NEGATIVE_CELL``),
-            ``BIT[what]`` to which bit (or ``WHOLE_CELL``), and ``VALUE[what]`` the sign of a bias, or what a cell
-            is stuck at.
-    """
-
-    element: Integers
-    what: NDArray[np.uint8]
-
-
-NO_EVENTS = Events(np.empty(0, np.int64), np.empty(0, np.uint8))
 
 
 class Effect(NamedTuple):
@@ -54,34 +58,34 @@ class Effect(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Mechanism:
-    """How one fault model works.
+    """What one fault model does to a value.
 
     Attributes:
-        parts: (bits) -> how many parts of one value can fail, each on its own.
-        what: (fault, hit part of each value ``[k]``, mark ``[k]``, bits) -> byte of each event ``[k]``.
-        table: (bits, signed) -> int32 ``[n, 256]``, the numbers that every event stands for.
+        numbers: (fault, events, format, whole clean tensor) -> int32 ``[n, k]``, the numbers that events stand for.
         join: how each of the n numbers of several events on one value become one.
-        change: (fault, codes ``[m]``, numbers ``[n, m]``, number, whole clean tensor) -> faulty codes ``[m]``.
+        change: (fault, codes ``[m]``, numbers ``[n, m]``, format, clean) -> faulty codes ``[m]``; or, where
+            ``analogue``, the same with float values.
+        analogue: whether it changes values rather than codes.
+        words: whether it makes sense for float words.
     """
 
-    parts: Callable[[int], int]
-    what: Callable[[Any, Integers, NDArray[np.float64], int], Integers]
-    table: Callable[[int, bool], Table]
+    numbers: Callable[[Any, Events, Any, Tensor], Table]
     join: tuple[np.ufunc, ...]
-    change: Callable[[Any, Tensor, Tensor, FixedPoint, Tensor], Tensor]
+    change: Callable[[Any, Tensor, Tensor, Any, Tensor], Tensor]
+    analogue: bool = False
+    words: bool = True
 
 
-def events_of(fault: Fault, hits: Hits, bits: int) -> Events:
-    """Return what ``hits`` on ``values * parts`` positions do to codes of ``bits``."""
+def effect_of(fault: Fault, events: Events, number: Number, clean: Tensor) -> Effect:
+    """Return what ``events`` come to for each value of ``clean``, whose format is ``number``.
+
+    Raises:
+        FaultError: the fault model knows no float words and ``number`` is one, or a bit lies beyond the format.
+    """
     mechanism = MECHANISMS[type(fault)]
-    element, part = _split(hits.position, mechanism.parts(bits))
-    return Events(element, mechanism.what(fault, part, hits.mark, bits).astype(np.uint8))
-
-
-def effect_of(fault: Fault, events: Events, number: FixedPoint) -> Effect:
-    """Return what ``events`` come to for each value."""
-    mechanism = MECHANISMS[type(fault)]
-    numbers = mechanism.table(number.bits, number.signed)[:, events.what]
+    if not (mechanism.words or isinstance(number, FixedPoint)):
+        raise FaultError(f"{fault.name} needs fixed-point numbers, got {number}")
+    numbers = mechanism.numbers(fault, events, number, clean)
     differs = events.element[1:] != events.element[:-1]
     if differs.all():
         return Effect(events.element, numbers)
@@ -90,59 +94,136 @@ def effect_of(fault: Fault, events: Events, number: FixedPoint) -> Effect:
     return Effect(events.element[start], np.stack(rows))
 
 
-def _flipped(fault: BitFlip, bit: Integers, mark: NDArray[np.float64], bits: int) -> Integers:
-    return 2 * bit + (FLIP * 64 + 3)
+def is_analogue(fault: Fault) -> bool:
+    """Return whether ``fault`` varies values rather than breaks codes."""
+    return MECHANISMS[type(fault)].analogue
+
+
+def can_be_rows(fault: Fault) -> bool:
+    """Return whether ``mask_rows`` can say what ``fault`` does to a fixed-point code."""
+    return MECHANISMS[type(fault)].change in (_flip, _mask, _bias) and getattr(fault, "bias", "any_bit") == "any_bit"
+
+
+def mask_rows(fault: Fault, effect: Effect) -> Table:
+    """Return ``[4, m]``: what a code keeps, what is set in it, what flips, and what is added before it saturates."""
+    rows = np.zeros((4, len(effect.element)), np.int32)
+    rows[0] = -1
+    first = {_flip: slice(2, 3), _mask: slice(0, 3), _bias: slice(3, 4)}[MECHANISMS[type(fault)].change]
+    rows[first] = effect.numbers
+    return rows
+
+
+def _flip_numbers(fault: BitFlip, events: Events, number: Number, clean: Tensor) -> Table:
+    return _bit_table(number.bits, number.signed).take(events.what, 1)
 
 
 @cache
-def _flip_table(bits: int, signed: bool) -> Table:
-    """Return XOR masks; that of the sign bit sets all higher bits too, so that the sign extends."""
-    return np.where((bits - 1 == BIT) & signed, -(1 << bits - 1), _ONE_BIT)[None]
+def _bit_table(bits: int, signed: bool) -> Table:
+    """Return each event's bit as a mask; that of the sign bit has all higher bits too, so that the sign extends."""
+    return np.where((bits - 1 == BIT) & signed, np.int32(-(1 << bits - 1)), _ONE_BIT)[None]
 
 
-def _flip(fault: BitFlip, codes: Tensor, masks: Tensor, number: FixedPoint, clean: Tensor) -> Tensor:
+def _flip(fault: BitFlip, codes: Tensor, masks: Tensor, number: Number, clean: Tensor) -> Tensor:
     return codes ^ masks[0]
 
 
-def _biased(fault: BitBias | MacBitBias, part: Integers, mark: NDArray[np.float64], bits: int) -> Integers:
-    """Return bit and sign, each bit and either sign equally likely."""
-    return (mark * (2 * bits)).astype(np.int64) + (BIAS * 64 + 2)
+def _masks(fault: Fault, events: Events, number: Number, clean: Tensor) -> Table:
+    """Return what the code keeps, what is set in it, and what flips in it afterwards."""
+    numbers: Table = _mask_table(number.bits, number.signed).take(events.what, 1)
+    kind = KIND[events.what]
+    for replaced, codes in ((REPLACE, _replacing), (WITHIN, _within), (END, _ends)):
+        chosen = kind == replaced
+        if chosen.any():
+            numbers[0, chosen], numbers[1, chosen] = 0, codes(events.part(chosen), number, clean)
+    return numbers
 
 
 @cache
-def _bias_table(bits: int, signed: bool) -> Table:
-    return (VALUE * _ONE_BIT)[None]
+def _mask_table(bits: int, signed: bool) -> Table:
+    mask = _bit_table(bits, signed)[0]
+    stuck, flips = KIND == SET, KIND == FLIP
+    keep = np.where(stuck & (VALUE == 0), ~mask, np.int32(-1))
+    return np.stack([keep, np.where(stuck & (VALUE == 1), mask, 0), np.where(flips, mask, 0)]).astype(np.int32)
+
+
+def _replacing(events: Events, number: Number, clean: Tensor) -> Words:
+    return _as_code(events.amount, number)
+
+
+def _within(events: Events, number: Number, clean: Tensor) -> Words:
+    """Return codes uniform over the format, or for float words uniform over the range of the image's values."""
+    share = events.amount / 2.0**31
+    if isinstance(number, FixedPoint):
+        return (np.floor(share * (number.high - number.low + 1)) + number.low).astype(np.int32)
+    # The range of the whole batch would make an image's faults depend on its neighbours.
+    images, which = np.unique(events.element // (clean.numel() // len(clean)), return_inverse=True)
+    values = clean.detach()[torch.from_numpy(images).to(clean.device)].float().nan_to_num(0.0).flatten(1)
+    low, high = (end.double().cpu().numpy()[which] for end in torch.aminmax(values, dim=1))
+    return number.encode(torch.from_numpy(low + share * (high - low)).float()).numpy()
+
+
+def _ends(events: Events, number: Number, clean: Tensor) -> Words:
+    up = VALUE[events.what] == 1
+    if isinstance(number, FixedPoint):
+        return np.where(up, number.high, number.low).astype(np.int32)
+    largest = torch.finfo(number.dtype).max
+    low, high = number.encode(torch.tensor([-largest, largest])).tolist()
+    ends: Words = np.where(up, high, low).astype(np.int32)
+    return ends
+
+
+def _as_code(word: Words, number: Number) -> Words:
+    """Return the lowest bits of ``word`` read as a code."""
+    if number.bits == 32:
+        return word
+    low = word & ((1 << number.bits) - 1)
+    return np.where((low >> number.bits - 1) & number.signed, low - (1 << number.bits), low).astype(np.int32)
+
+
+def _mask(fault: Fault, codes: Tensor, masks: Tensor, number: Number, clean: Tensor) -> Tensor:
+    keep, put, flips = masks.unbind()
+    return ((codes & keep) | put) ^ flips
+
+
+def _bias_numbers(fault: BitBias | MacBitBias, events: Events, number: FixedPoint, clean: Tensor) -> Table:
+    return _bias_table().take(events.what, 1)
+
+
+@cache
+def _bias_table() -> Table:
+    return (VALUE * _ONE_BIT)[None].astype(np.int32)
 
 
 def _bias(fault: BitBias | MacBitBias, codes: Tensor, biases: Tensor, number: FixedPoint, clean: Tensor) -> Tensor:
+    if isinstance(fault, MacBitBias) and fault.bias == "published":
+        return torch.minimum(codes + 2 ** (number.bits - 1), _largest_code(number, clean).clamp_(max=number.high))
     return (codes + biases[0]).clamp_(number.low, number.high)
 
 
-def _stuck_whole(fault: StuckCell, cell: Integers, mark: NDArray[np.float64], bits: int) -> Integers:
-    return POSITIVE_CELL * 64 + 64 * cell + (mark < fault.stuck_at_one)
-
-
-def _stuck_bits(fault: BitwiseStuckCell, part: Integers, mark: NDArray[np.float64], bits: int) -> Integers:
-    cell, bit = _split(part, bits - 1)
-    return (POSITIVE_CELL * 64 + 2) + 64 * cell + 2 * bit + (mark < fault.stuck_at_one)
+def _cell_numbers(fault: StuckCell | BitwiseStuckCell, events: Events, number: FixedPoint, clean: Tensor) -> Table:
+    return _cell_table().take(events.what, 1)
 
 
 @cache
-def _cell_table(bits: int, signed: bool) -> Table:
+def _cell_table() -> Table:
     """Return what the positive cell keeps and what it is set to, and the same of the negative cell.
 
     A whole cell is stuck in all bits; ``_pair`` limits what is set to a cell's full reach.
     """
-    stuck = np.where(BIT == WHOLE_CELL, np.int32(-1), _ONE_BIT)
+    stuck = np.where(BIT == WHOLE, np.int32(-1), _ONE_BIT)
     positive, negative = (np.where(kind == KIND, stuck, 0) for kind in (POSITIVE_CELL, NEGATIVE_CELL))
-    return np.stack([~positive, positive * VALUE, ~negative, negative * VALUE])
+    return np.stack([~positive, positive * VALUE, ~negative, negative * VALUE]).astype(np.int32)
 
 
 def _whole(fault: StuckCell, codes: Tensor, cells: Tensor, number: FixedPoint, clean: Tensor) -> Tensor:
     if fault.reach == "range_end":
         return _pair(codes, cells, number, reach=-number.low)
-    largest = (clean.detach().abs().amax().float() / number.scale).round().to(torch.int32)
-    return _pair(codes, cells, number, reach=largest)
+    return _pair(codes, cells, number, reach=_largest_code(number, clean))
+
+
+def _largest_code(number: FixedPoint, clean: Tensor) -> Tensor:
+    """Return the largest magnitude of ``clean`` in steps, as an int32 scalar."""
+    return (clean.detach().float() / number.scale_of(clean)).abs().amax().round().to(torch.int32)
 
 
 def _bitwise(fault: BitwiseStuckCell, codes: Tensor, cells: Tensor, number: FixedPoint, clean: Tensor) -> Tensor:
@@ -157,21 +238,42 @@ def _pair(codes: Tensor, cells: Tensor, number: FixedPoint, *, reach: int | Tens
     return (positive - negative).clamp_(number.low, number.high)
 
 
-_ONE_BIT: Table = np.left_shift(np.int32(1), BIT.clip(0))
+def _normals(fault: LogNormal | Gaussian, events: Events, number: Number, clean: Tensor) -> Table:
+    return events.amount[None]
+
+
+def _multiply(fault: LogNormal, values: Tensor, normals: Tensor, number: Number, clean: Tensor) -> Tensor:
+    return values * (fault.sigma * normals[0].view(torch.float32)).exp()
+
+
+def _add(fault: Gaussian, values: Tensor, normals: Tensor, number: Number, clean: Tensor) -> Tensor:
+    noise = fault.sigma * normals[0].view(torch.float32)
+    if fault.target == "weights":
+        return values + noise * clean.detach().abs().amax().float()
+    if not isinstance(number, FixedPoint):
+        raise FaultError(f"{fault.name} is relative to the range of fixed-point numbers, got {number}")
+    end = max(number.high, -number.low)
+    return number.decode(number.encode(values + noise * end * number.scale_of(values)))
+
+
+_ONE_BIT: Table = np.left_shift(np.int32(1), BIT.clip(0, 31), dtype=np.int32)
 _CELLS = (np.bitwise_and, np.bitwise_or, np.bitwise_and, np.bitwise_or)
+_MASKS = (np.bitwise_and, np.bitwise_or, np.bitwise_xor)
+
+_BIASED = Mechanism(_bias_numbers, (np.add,), _bias, words=False)
+_MASKED = Mechanism(_masks, _MASKS, _mask)
 
 MECHANISMS: Mapping[type[Fault], Mechanism] = {
-    BitFlip: Mechanism(lambda bits: bits, _flipped, _flip_table, (np.bitwise_or,), _flip),
-    BitBias: Mechanism(lambda bits: 1, _biased, _bias_table, (np.add,), _bias),
-    MacBitBias: Mechanism(lambda bits: 1, _biased, _bias_table, (np.add,), _bias),
-    StuckCell: Mechanism(lambda bits: 2, _stuck_whole, _cell_table, _CELLS, _whole),
-    BitwiseStuckCell: Mechanism(lambda bits: 2 * (bits - 1), _stuck_bits, _cell_table, _CELLS, _bitwise),
+    BitFlip: Mechanism(_flip_numbers, (np.bitwise_xor,), _flip),
+    StuckBit: _MASKED,
+    DirectedFlip: _MASKED,
+    RandomValue: _MASKED,
+    OutputPattern: _MASKED,
+    Listed: _MASKED,
+    BitBias: _BIASED,
+    MacBitBias: _BIASED,
+    StuckCell: Mechanism(_cell_numbers, _CELLS, _whole, words=False),
+    BitwiseStuckCell: Mechanism(_cell_numbers, _CELLS, _bitwise, words=False),
+    LogNormal: Mechanism(_normals, (np.bitwise_or,), _multiply, analogue=True),
+    Gaussian: Mechanism(_normals, (np.bitwise_or,), _add, analogue=True),
 }
-
-
-def _split(position: Integers, parts: int) -> tuple[Integers, Integers]:
-    """Return quotient and remainder; numpy's ``divmod`` is five times slower."""
-    if parts == 1:
-        return position, position  # nothing asks which part of one
-    quotient = position // parts
-    return quotient, position - quotient * parts

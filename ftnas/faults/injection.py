@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from ftnas.errors import FaultError
 from ftnas.faults.applying import apply_, replace_value
 from ftnas.faults.chips import Chip, SitePlan, applies_to
-from ftnas.faults.codes import Effect, effect_of
-from ftnas.faults.models import Fault, Target, parse_faults
+from ftnas.faults.codes import Effect, effect_of, is_analogue
+from ftnas.faults.models import Fault, Target, duration
 from ftnas.faults.plans import Plan, check_plan
 from ftnas.faults.sites import Site, is_at, layer_paths, output_site, weight_site
-from ftnas.quantization import FixedPoint, QuantizedLayer, current_tap, tapped
+from ftnas.faults.texts import parse_faults
+from ftnas.quantization import Number, QuantizedLayer, current_tap, tapped
 
 Gradient = Literal["masked", "straight_through"]
 
@@ -28,13 +29,15 @@ class Count:
     Attributes:
         planned: parts that fail.
         applied: those of them in tensors that were computed. A weight's are counted once, however many forward
-            passes read it; those of outputs once for each pass.
+            passes read it, and where they do not last, once for each first image; those of outputs once for each pass.
         effective: values whose code changed.
+        masked: values that a fault met and whose code is what it was.
     """
 
     planned: int
     applied: int
     effective: int
+    masked: int
 
 
 class Injection:
@@ -50,41 +53,47 @@ class Injection:
         self._paths: _Paths = _Paths(model)
         self._weight_faults = _active(source, "weights")
         self._feature_faults = _active(source, "features")
-        self._weight_effects: dict[tuple[str, int], list[_Hit]] = {}
-        self._applied: dict[tuple[str, int], int] = {}
-        self._effective: dict[tuple[str, int], Tensor] = {}
+        self._weight_effects: dict[tuple[str, int, bool, int | None], list[_Hit]] = {}
+        self._applied: dict[_Key, int] = {}
+        self._met: dict[_Key, int] = {}
+        self._effective: dict[_Key, Tensor] = {}
+        fleeting = any(duration(fault) != "permanent" for _, fault in self._weight_faults)
+        self._fleeting_weights = fleeting and not isinstance(source, Plan)
 
     @property
     def counts(self) -> dict[str, Count]:
         """Counts so far, by site."""
         planned = dict(self._applied)
         if isinstance(self._source, Plan):
-            planned = {key: len(plan) for key, plan in self._source.sites.items()}
-        return {name: self._count(name, planned) for name, _ in planned}
+            planned = {(*key, None): len(plan) for key, plan in self._source.sites.items()}
+        return {name: self._count(name, planned) for name, *_ in planned}
 
-    def _count(self, name: str, planned: Mapping[tuple[str, int], int]) -> Count:
+    def _count(self, name: str, planned: Mapping[_Key, int]) -> Count:
         keys = [key for key in planned if key[0] == name]
+        effective = sum(int(self._effective[key]) for key in keys if key in self._effective)
         return Count(
             planned=sum(planned[key] for key in keys),
             applied=sum(self._applied.get(key, 0) for key in keys),
-            effective=sum(int(self._effective[key]) for key in keys if key in self._effective),
+            effective=effective,
+            masked=sum(self._met.get(key, 0) for key in keys) - effective,
         )
 
-    def weight(self, layer: nn.Module, weight: Tensor, number: FixedPoint) -> Tensor:
+    def weight(self, layer: nn.Module, weight: Tensor, number: Number) -> Tensor:
         """Return ``weight`` with the chip's faults."""
         path = self._paths.find(layer) if self._weight_faults else None
         if path is None or not isinstance(layer, QuantizedLayer):
             return weight
-        hits = self._weight_hits(weight_site(path, layer, number), number)
+        hits = self._weight_hits(weight_site(path, layer, number), number, weight)
         if not hits:
             return weight
         faulty = weight.detach().clone()
         for hit in hits:
+            self._met[hit.key] = len(hit.effect.element)
             self._effective[hit.key] = apply_(faulty, hit.fault, hit.effect, number=number, clean=weight)
-        masked = [hit.effect.element for hit in hits] if self._gradient == "masked" else []
+        masked = [hit.effect.element for hit in hits if self._gradient == "masked" and not is_analogue(hit.fault)]
         return replace_value(weight, faulty, masked=masked)
 
-    def output(self, layer: nn.Module, features: Tensor, number: FixedPoint) -> None:
+    def output(self, layer: nn.Module, features: Tensor, number: Number) -> None:
         """Put the chip's faults into ``features`` ``[N, ...]``."""
         path = self._paths.find(layer) if self._feature_faults else None
         if path is None or not isinstance(layer, QuantizedLayer):
@@ -96,26 +105,34 @@ class Injection:
                 plan = self._source.site_plan(site, index, images)
                 self._hit_output(features, fault, plan, number)
 
-    def _hit_output(self, features: Tensor, fault: Fault, plan: SitePlan, number: FixedPoint) -> None:
-        key = (plan.site, plan.fault)
+    def _hit_output(self, features: Tensor, fault: Fault, plan: SitePlan, number: Number) -> None:
+        key = (plan.site, plan.fault, None)
         self._applied[key] = self._applied.get(key, 0) + len(plan)
         if len(plan):
-            effect = effect_of(fault, plan.events_from(self.first_image), number)
+            effect = effect_of(fault, plan.events_from(self.first_image), number, features)
             changed = apply_(features, fault, effect, number=number, clean=features)
+            self._met[key] = self._met.get(key, 0) + len(effect.element)
             self._effective[key] = self._effective[key] + changed if key in self._effective else changed
 
-    def _weight_hits(self, site: Site, number: FixedPoint) -> list[_Hit]:
-        """Return what hits the weight at ``site``: drawn at the first forward pass, the same in all others."""
-        known = (site.name, site.bits)
+    def _weight_hits(self, site: Site, number: Number, weight: Tensor) -> list[_Hit]:
+        """Return what hits the weight at ``site``: drawn once, or for each batch where weight faults do not last."""
+        first = self.first_image if self._fleeting_weights else None
+        known = (site.name, number.bits, number.signed, first)
         if known not in self._weight_effects:
-            self._weight_effects[known] = []
-            for index, fault in self._weight_faults:
-                if applies_to(fault, site):
-                    plan = self._source.site_plan(site, index)
-                    self._applied[site.name, index] = len(plan)
-                    effect = effect_of(fault, plan.events, number)
-                    self._weight_effects[known] += [_Hit((site.name, index), fault, effect)] if len(plan) else []
+            if self._fleeting_weights:  # those of other batches are done with
+                self._weight_effects = {key: hits for key, hits in self._weight_effects.items() if key[-1] == first}
+            chosen = [pair for pair in self._weight_faults if applies_to(pair[1], site)]
+            drawn = [self._weight_hit(site, number, weight, index) for index, _ in chosen]
+            self._weight_effects[known] = [hit for hit in drawn if len(hit.effect.element)]
         return self._weight_effects[known]
+
+    def _weight_hit(self, site: Site, number: Number, weight: Tensor, index: int) -> _Hit:
+        fault = self._source.faults[index]
+        first = None if duration(fault) == "permanent" else self.first_image
+        plan = self._source.site_plan(site, index, None if first is None else range(first, first + 1))
+        key = (site.name, index, first)
+        self._applied[key] = len(plan)
+        return _Hit(key, fault, effect_of(fault, plan.events, number, weight))
 
 
 @contextmanager
@@ -141,7 +158,7 @@ def inject(
         study: name of the study.
         first_image: which image of the data set the batch begins with.
         gradient: of faulty weights; ``masked`` is 0, as in arXiv 2003.10375's code. Feature faults are constants that
-            the gradient passes unchanged.
+            the gradient passes unchanged, and so is the variation of weights, which leaves none of them alone.
 
     Raises:
         FaultError: an argument is impossible, or another injection is active.
@@ -153,9 +170,13 @@ def inject(
         yield injection
 
 
+# Site, index of the fault model, and of weight faults that do not last the first image of the batch.
+_Key = tuple[str, int, int | None]
+
+
 @dataclass(frozen=True, slots=True)
 class _Hit:
-    key: tuple[str, int]
+    key: _Key
     fault: Fault
     effect: Effect
 

@@ -2,75 +2,182 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from ftnas.errors import FaultError
 
 Target = Literal["weights", "features"]
 Scope = Literal["convolutions", "all"]
 Reach = Literal["layer_max", "range_end"]
+Duration = Literal["transient", "intermittent", "permanent"]
+Shape = Literal["point", "row", "channel", "block", "across_channels"]
+Value = Literal["in_range", "out_of_range", "zero", "flip"]
 
 # Share of stuck cells that are stuck at full conductance, as in the code behind arXiv 2003.10375; the rest is at 0.
 STUCK_AT_ONE = 0.163
 
+# What an option may be, by its name; all other options but those below are numbers in [0, 1].
+CHOICES: dict[str, tuple[str, ...]] = {
+    "target": ("weights", "features"),
+    "scope": ("convolutions", "all"),
+    "reach": ("layer_max", "range_end"),
+    "duration": ("transient", "intermittent", "permanent"),
+    "shape": ("point", "row", "channel", "block", "across_channels"),
+    "value": ("in_range", "out_of_range", "zero", "flip"),
+    "rounding": ("exact", "published"),
+    "bias": ("any_bit", "published"),
+}
+COUNTS = ("adjacent", "size")
+STRENGTHS = ("sigma",)
 
-@dataclass(frozen=True, slots=True)
-class BitFlip:
-    """Every stored bit flips on its own with probability ``rate`` (soft errors in buffers)."""
 
-    rate: float
-    target: Target = "weights"
-    scope: Scope = "all"
+class FaultModel:
+    """What every fault model has beside its own fields.
+
+    Attributes:
+        model: the second half of its name.
+        strength: the field that says how much fails; empty where nothing is drawn.
+        lasts: the ``duration`` of a model that has no such option.
+    """
+
+    __slots__ = ()
+    model: ClassVar[str]
+    strength: ClassVar[str] = "rate"
+    lasts: ClassVar[Duration] = "transient"
 
     def __post_init__(self) -> None:
-        _check(self)
+        for field in fields(self):  # type: ignore[arg-type]
+            _check(self, field.name, getattr(self, field.name))
 
     @property
     def name(self) -> str:
         """Target and model, as in the text form."""
-        return f"{self.target}.bit_flip"
+        return f"{self.target}.{self.model}"  # type: ignore[attr-defined]
 
     def __str__(self) -> str:
-        return fault_text(self)
+        """Return the text that ``parse_fault`` reads back; options at their default are left out."""
+        options = [f for f in fields(self) if f.name not in (self.strength, "target")]  # type: ignore[arg-type]
+        strength = [_shortest(getattr(self, self.strength))] if self.strength else []
+        given = [f"{f.name}={_shortest(value)}" for f in options if (value := getattr(self, f.name)) != f.default]
+        return ":".join([self.name, *strength, *given])
 
 
 @dataclass(frozen=True, slots=True)
-class BitBias:
+class BitFlip(FaultModel):
+    """Every stored bit flips on its own with probability ``rate`` (soft errors in buffers).
+
+    With ``adjacent`` of k each upset flips k neighbouring bits of one value (multi-cell upsets); every place for such
+    a run is hit at ``rate``.
+    """
+
+    rate: float
+    target: Target = "weights"
+    scope: Scope = "all"
+    adjacent: int = 1
+    duration: Duration | None = None
+    activity: float = 0.5
+    model: ClassVar[str] = "bit_flip"
+
+
+@dataclass(frozen=True, slots=True)
+class StuckBit(FaultModel):
+    """Every stored bit is stuck with probability ``rate``: a share ``stuck_at_one`` of them at 1, the rest at 0."""
+
+    rate: float
+    target: Target = "weights"
+    stuck_at_one: float = 0.5
+    scope: Scope = "all"
+    duration: Duration | None = None
+    activity: float = 0.5
+    model: ClassVar[str] = "stuck_bit"
+
+
+@dataclass(frozen=True, slots=True)
+class DirectedFlip(FaultModel):
+    """A bit that is 0 becomes 1 with probability ``rate * to_one``, one that is 1 becomes 0 with ``rate * to_zero``.
+
+    Low-voltage SRAM fails so: a cell leans to one side (RandBET, arXiv 2104.08323, stores two such rates).
+    """
+
+    rate: float
+    target: Target = "weights"
+    to_one: float = 1.0
+    to_zero: float = 1.0
+    scope: Scope = "all"
+    duration: Duration | None = None
+    activity: float = 0.5
+    model: ClassVar[str] = "directed_flip"
+
+
+@dataclass(frozen=True, slots=True)
+class RandomValue(FaultModel):
+    """A value's whole code is replaced by a uniformly random one with probability ``rate``."""
+
+    rate: float
+    target: Target = "weights"
+    scope: Scope = "all"
+    duration: Duration | None = None
+    activity: float = 0.5
+    model: ClassVar[str] = "random_value"
+
+
+@dataclass(frozen=True, slots=True)
+class BitBias(FaultModel):
     """A value gains or loses the weight of one of its bits, saturating, with probability ``rate`` (iBB)."""
 
     rate: float
     scope: Scope = "convolutions"
+    duration: Duration | None = None
+    activity: float = 0.5
     target: ClassVar[Target] = "features"
-    name: ClassVar[str] = "features.bit_bias"
-
-    def __post_init__(self) -> None:
-        _check(self)
-
-    def __str__(self) -> str:
-        return fault_text(self)
+    model: ClassVar[str] = "bit_bias"
 
 
 @dataclass(frozen=True, slots=True)
-class MacBitBias:
-    """Bit bias at rate ``1 - (1 - rate)^M`` for a value of M multiply-accumulates (MiBB, arXiv 2003.10375)."""
+class MacBitBias(FaultModel):
+    """Bit bias at rate ``1 - (1 - rate)^M`` for a value of M multiply-accumulates (MiBB, arXiv 2003.10375).
+
+    Two switches bring back what the released code did, for comparison with its numbers: ``rounding=published`` draws
+    at ``1 / floor(1 / p)`` for a value's rate p (0.369 becomes 0.5, all above 0.5 becomes 1); ``bias=published`` adds
+    2^(bits-1) steps each time and clips at the batch's largest magnitude, as the commit of the experiments did.
+    """
 
     rate: float
     scope: Scope = "convolutions"
+    rounding: Literal["exact", "published"] = "exact"
+    bias: Literal["any_bit", "published"] = "any_bit"
+    duration: Duration | None = None
+    activity: float = 0.5
     target: ClassVar[Target] = "features"
-    name: ClassVar[str] = "features.mac_bit_bias"
-
-    def __post_init__(self) -> None:
-        _check(self)
-
-    def __str__(self) -> str:
-        return fault_text(self)
+    model: ClassVar[str] = "mac_bit_bias"
 
 
 @dataclass(frozen=True, slots=True)
-class StuckCell:
+class OutputPattern(FaultModel):
+    """A failing processing element spoils a whole group of output values, each group with probability ``rate``.
+
+    Attributes:
+        shape: the group: a ``point``; a ``row`` of a channel; a ``channel``; a ``block`` of ``size`` x ``size`` values
+            of a channel; or the same position ``across_channels``.
+        value: what the values become: a random one ``in_range`` (of the format, for float words of the image's values);
+            ``out_of_range``, the format's end with a random sign, as a stored number cannot lie beyond; ``zero``; or
+            with the same bit of each ``flip``-ped.
+    """
+
+    rate: float
+    shape: Shape = "point"
+    value: Value = "in_range"
+    size: int = 4
+    scope: Scope = "convolutions"
+    duration: Duration | None = None
+    activity: float = 0.5
+    target: ClassVar[Target] = "features"
+    model: ClassVar[str] = "pattern"
+
+
+@dataclass(frozen=True, slots=True)
+class StuckCell(FaultModel):
     """A weight is a positive minus a negative memory cell, and each cell is stuck with probability ``rate``.
 
     Whole-weight adSAF of arXiv 2003.10375. A cell stuck at 0 conducts nothing; one stuck at 1 conducts as much as the
@@ -82,123 +189,119 @@ class StuckCell:
     reach: Reach = "layer_max"
     scope: Scope = "convolutions"
     target: ClassVar[Target] = "weights"
-    name: ClassVar[str] = "weights.stuck_cell"
-
-    def __post_init__(self) -> None:
-        _check(self)
-
-    def __str__(self) -> str:
-        return fault_text(self)
+    model: ClassVar[str] = "stuck_cell"
+    lasts: ClassVar[Duration] = "permanent"
 
 
 @dataclass(frozen=True, slots=True)
-class BitwiseStuckCell:
+class BitwiseStuckCell(FaultModel):
     """As ``StuckCell``, with one memory cell for each magnitude bit of either sign (bitwise adSAF)."""
 
     rate: float
     stuck_at_one: float = STUCK_AT_ONE
     scope: Scope = "convolutions"
     target: ClassVar[Target] = "weights"
-    name: ClassVar[str] = "weights.bitwise_stuck_cell"
-
-    def __post_init__(self) -> None:
-        _check(self)
-
-    def __str__(self) -> str:
-        return fault_text(self)
+    model: ClassVar[str] = "bitwise_stuck_cell"
+    lasts: ClassVar[Duration] = "permanent"
 
 
-Fault = BitFlip | BitBias | MacBitBias | StuckCell | BitwiseStuckCell
+@dataclass(frozen=True, slots=True)
+class LogNormal(FaultModel):
+    """Every weight is multiplied by ``exp(sigma * z)``, z standard normal (variation of a memristor's conductance).
 
-FAULTS: Mapping[str, Callable[..., Fault]] = {
-    "weights.bit_flip": BitFlip,
-    "weights.stuck_cell": StuckCell,
-    "weights.bitwise_stuck_cell": BitwiseStuckCell,
-    "features.bit_flip": partial(BitFlip, target="features"),
-    "features.bit_bias": BitBias,
-    "features.mac_bit_bias": MacBitBias,
-}
-
-OPTIONS: Mapping[str, tuple[str, ...]] = {
-    "target": ("weights", "features"),
-    "scope": ("convolutions", "all"),
-    "reach": ("layer_max", "range_end"),
-}
-
-
-def parse_fault(text: str) -> Fault:
-    """Read ``features.mac_bit_bias:1e-4``, or with options ``weights.stuck_cell:0.08:reach=range_end:scope=all``.
-
-    Raises:
-        FaultError: the model, its rate or an option is unknown or impossible.
+    The result is analogue: it leaves the grid.
     """
-    name, *rest = (part.strip() for part in text.split(":"))
-    if name not in FAULTS:
-        raise FaultError(f"unknown fault {name!r}; choose from {', '.join(FAULTS)}")
-    if not rest:
-        raise FaultError(f"fault {text!r} has no rate; write it as {name}:1e-3")
-    return FAULTS[name](_number(text, "rate", rest[0]), **_options(text, FAULTS[name](0.0), rest[1:]))
+
+    sigma: float
+    scope: Scope = "convolutions"
+    target: ClassVar[Target] = "weights"
+    model: ClassVar[str] = "log_normal"
+    strength: ClassVar[str] = "sigma"
+    lasts: ClassVar[Duration] = "permanent"
+
+    @property
+    def rate(self) -> float:
+        """How much varies: sigma."""
+        return self.sigma
 
 
-def fault_text(fault: Fault) -> str:
-    """Return what ``parse_fault`` reads back as ``fault``; options at their default are left out."""
-    plain = FAULTS[fault.name](fault.rate)
-    options = [name for name in _option_names(fault) if getattr(fault, name) != getattr(plain, name)]
-    return ":".join(
-        [fault.name, _shortest(fault.rate), *(f"{name}={_shortest(getattr(fault, name))}" for name in options)]
-    )
+@dataclass(frozen=True, slots=True)
+class Gaussian(FaultModel):
+    """Every value gains ``sigma * R * z``, z standard normal.
+
+    For weights R is the layer's largest magnitude and the result leaves the grid; for features R is the end of the
+    number format, and the noisy value is stored, so it is rounded and clamped.
+    """
+
+    sigma: float
+    target: Target = "weights"
+    scope: Scope = "convolutions"
+    model: ClassVar[str] = "gaussian"
+    strength: ClassVar[str] = "sigma"
+
+    @property
+    def rate(self) -> float:
+        """How much varies: sigma."""
+        return self.sigma
+
+
+@dataclass(frozen=True, slots=True)
+class Listed(FaultModel):
+    """Faults listed one by one (see ``explicit_plan``): bits that flip or are stuck. Nothing is drawn."""
+
+    target: Target = "weights"
+    model: ClassVar[str] = "listed"
+    strength: ClassVar[str] = ""
+    scope: ClassVar[Scope] = "all"
+    rate: ClassVar[float] = 1.0
+
+
+Fault = (
+    BitFlip
+    | StuckBit
+    | DirectedFlip
+    | RandomValue
+    | BitBias
+    | MacBitBias
+    | OutputPattern
+    | StuckCell
+    | BitwiseStuckCell
+    | LogNormal
+    | Gaussian
+    | Listed
+)
+
+
+def duration(fault: Fault) -> Duration:
+    """Return how long a failure lasts; by default that of weights for as long as the chip, that of features once."""
+    chosen: Duration | None = getattr(fault, "duration", None)
+    return chosen or ("permanent" if fault.target == "weights" else fault.lasts)
 
 
 def with_rate(fault: Fault, rate: float) -> Fault:
-    """Return ``fault`` at another rate."""
-    return replace(fault, rate=rate)
+    """Return ``fault`` at another rate (or sigma)."""
+    if not fault.strength:
+        raise FaultError(f"{fault.name} has no rate to change")
+    changed: Fault = replace(fault, **{fault.strength: rate})  # type: ignore[arg-type]
+    return changed
 
 
-def parse_faults(faults: Fault | str | Sequence[Fault | str]) -> tuple[Fault, ...]:
-    """Return ``faults`` as a tuple of fault models, texts read by ``parse_fault``."""
-    several = faults if isinstance(faults, Sequence) and not isinstance(faults, str) else [faults]
-    return tuple(parse_fault(fault) if isinstance(fault, str) else _fault(fault) for fault in several)
-
-
-def _fault(fault: object) -> Fault:
-    if not isinstance(fault, Fault):
-        raise FaultError(f"a fault model or its text is needed, got {type(fault).__name__}")
-    return fault
-
-
-def _options(text: str, plain: Fault, parts: Sequence[str]) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    for part in parts:
-        name, _, value = part.partition("=")
-        if name not in _option_names(plain):
-            known = ", ".join(_option_names(plain))
-            raise FaultError(f"fault {text!r}: unknown option {part!r}; choose from {known}")
-        options[name] = value if name in OPTIONS else _number(text, name, value)
-    return options
-
-
-def _option_names(fault: Fault) -> list[str]:
-    return [field.name for field in fields(fault) if field.name not in ("rate", "target")]
-
-
-def _number(text: str, name: str, value: str) -> float:
-    try:
-        return float(value)
-    except ValueError:
-        raise FaultError(f"fault {text!r}: {name} must be a number in [0, 1], got {value!r}") from None
+def _check(fault: FaultModel, name: str, value: object) -> None:
+    """Refuse a rate or share outside [0, 1] and an unknown option."""
+    if name in CHOICES:
+        if value not in CHOICES[name] and not (name == "duration" and value is None):
+            raise FaultError(f"{fault.name}: {name} must be one of {', '.join(CHOICES[name])}, got {value!r}")
+        return
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if name in COUNTS:
+        if not isinstance(value, int) or not is_number or not 1 <= value <= 64:
+            raise FaultError(f"{fault.name}: {name} must be a whole number from 1 to 64, got {value!r}")
+    elif name in STRENGTHS:
+        if not is_number or not 0 <= value < float("inf"):  # type: ignore[operator]
+            raise FaultError(f"{fault.name}: {name} must be a number of 0 or more, got {value!r}")
+    elif not is_number or not 0 <= value <= 1:  # type: ignore[operator]
+        raise FaultError(f"{fault.name}: {name} must be a number in [0, 1], got {value!r}")
 
 
 def _shortest(value: object) -> str:
     return format(value, "g") if isinstance(value, float) and float(format(value, "g")) == value else str(value)
-
-
-def _check(fault: Fault) -> None:
-    """Refuse a rate or share outside [0, 1] and an unknown option."""
-    for field in fields(fault):
-        value = getattr(fault, field.name)
-        if field.name in OPTIONS:
-            if value not in OPTIONS[field.name]:
-                known = ", ".join(OPTIONS[field.name])
-                raise FaultError(f"{fault.name}: {field.name} must be one of {known}, got {value!r}")
-        elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-            raise FaultError(f"{fault.name}: {field.name} must be a number in [0, 1], got {value!r}")

@@ -16,14 +16,16 @@ from torch import Tensor, nn
 
 from ftnas.errors import FaultError, RunError
 from ftnas.faults.chips import Chip, SitePlan, applies_to, sample_site
-from ftnas.faults.codes import BIT, KIND, VALUE, Events
-from ftnas.faults.models import Fault, parse_fault, parse_faults
+from ftnas.faults.events import BIT, KIND, KIND_NAMES, VALUE, WITH_AMOUNT, Events, what
+from ftnas.faults.models import Fault, Listed, duration
 from ftnas.faults.sites import Site, layer_paths, sites
+from ftnas.faults.texts import parse_fault, parse_faults
 from ftnas.files import read_tensors, write_tensors
-from ftnas.quantization import FixedPoint, tapped
+from ftnas.quantization import Number, assume_ranges, tapped
 
-SCHEMA = 1
-COLUMNS = ("element", "bit", "kind", "value")
+SCHEMA = 2
+COLUMNS = ("element", "bit", "kind", "value", "amount")
+LISTED = {"weights.listed": Listed("weights"), "features.listed": Listed("features")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ def output_shapes(
         run: how the model is called, where ``model(example)`` is not enough.
     """
     twin = copy.deepcopy(model).eval()
+    assume_ranges(twin)
     recorder = _Recorder(layer_paths(twin))
     with torch.random.fork_rng(devices=()), torch.no_grad(), tapped(recorder):
         run(twin, example) if run else twin(example)
@@ -94,6 +97,9 @@ def draw_plan(
         study: name of the study.
     """
     device = Chip(study, chip, parse_faults(faults))
+    for fault in device.faults:
+        if fault.target == "weights" and duration(fault) != "permanent":
+            raise FaultError(f"{fault}: a plan holds faults of weights that last; duration must be permanent")
     if any(fault.target == "features" for fault in device.faults) and (not shapes or not images):
         raise FaultError("feature faults need images=range(FIRST, LAST + 1) and shapes=output_shapes(model, example)")
     plans = {}
@@ -156,18 +162,28 @@ def _plan(content: Any, tensors: Mapping[str, Tensor]) -> Plan:
         raise ValueError(f"schema {content['schema']}")
     plans, images = {}, range(*content["images"])
     for index, (name, fault, shape, bits) in enumerate(content["sites"]):
-        element, bit, kind, value = (tensors[f"{index}.{column}"].numpy() for column in COLUMNS)
-        what = (64 * kind.astype(np.int32) + 2 * (bit + 1) + (value > 0)).astype(np.uint8)
-        plans[name, fault] = SitePlan(name, fault, tuple(shape), bits, Events(element, what))
-        if not _is_sound(plans[name, fault], (element, bit, kind, value), images):
+        columns = [tensors[f"{index}.{column}"].numpy() for column in COLUMNS]
+        plans[name, fault] = SitePlan(name, fault, tuple(shape), bits, _events(*columns))
+        if not _is_sound(plans[name, fault], columns, images):
             raise ValueError(f"impossible events at {name}")
-    faults = tuple(parse_fault(text) for text in content["faults"])
+    faults = tuple(LISTED[text] if text in LISTED else parse_fault(text) for text in content["faults"])
     return Plan(content["study"], content["chip"], faults, images, plans)
 
 
-def _columns(events: Events) -> tuple[NDArray[np.int64] | NDArray[np.int8], ...]:
-    """Return element, bit, kind and value of each event."""
-    return events.element, *(column[events.what].astype(np.int8) for column in (BIT, KIND, VALUE))
+def _columns(events: Events) -> tuple[NDArray[np.int64] | NDArray[np.int32] | NDArray[np.int8], ...]:
+    """Return element, bit, kind, value and amount of each event."""
+    return events.element, *(column[events.what].astype(np.int8) for column in (BIT, KIND, VALUE)), events.amount
+
+
+def _events(
+    element: NDArray[np.int64],
+    bit: NDArray[np.int8],
+    kind: NDArray[np.int8],
+    value: NDArray[np.int8],
+    amount: NDArray[np.int32],
+) -> Events:
+    number = what(kind.astype(np.int64), bit.astype(np.int64), value > 0)
+    return Events(element, (number % len(KIND)).astype(np.uint16), amount)
 
 
 def _is_sound(planned: SitePlan, columns: Sequence[NDArray[Any]], images: range) -> bool:
@@ -176,9 +192,16 @@ def _is_sound(planned: SitePlan, columns: Sequence[NDArray[Any]], images: range)
         read.dtype == kept.dtype and np.array_equal(read, kept)
         for read, kept in zip(columns, _columns(planned.events), strict=True)
     )
+    events = planned.events
+    amounts = len(events.element) if np.isin(KIND[events.what], WITH_AMOUNT).any() else 0
     copies = images.stop if planned.site.endswith("output") else 1
     steps = np.diff(planned.events.element, prepend=0, append=math.prod(planned.shape) * copies - 1)
-    return whole and bool(np.all(steps >= 0) and np.all(BIT[planned.events.what] < planned.bits))
+    return (
+        whole
+        and len(events.amount) == amounts
+        and bool(np.all(KIND[events.what] < len(KIND_NAMES)))
+        and bool(np.all(steps >= 0) and np.all(BIT[events.what] < planned.bits))
+    )
 
 
 def _check_same(planned: SitePlan, site: Site) -> None:
@@ -208,11 +231,11 @@ class _Recorder:
         self.paths = paths
         self.shapes: dict[str, tuple[int, ...]] = {}
 
-    def weight(self, layer: nn.Module, weight: Tensor, number: FixedPoint) -> Tensor:
+    def weight(self, layer: nn.Module, weight: Tensor, number: Number) -> Tensor:
         """Return ``weight``."""
         return weight
 
-    def output(self, layer: nn.Module, features: Tensor, number: FixedPoint) -> None:
+    def output(self, layer: nn.Module, features: Tensor, number: Number) -> None:
         """Note the shape of ``features``."""
         path = self.paths[layer]
         name, shape = f"{path}.output" if path else "output", tuple(features.shape[1:])

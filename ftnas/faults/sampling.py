@@ -65,12 +65,14 @@ def _arrivals(population: int, time: float, generator: torch.Generator) -> Itera
     """Yield the arrivals up to ``time`` in order, as places in ``[0, population)``; the fraction is the mark."""
     left, size = time * population, FIRST_CHUNK
     while True:
-        uniform = torch.rand(2, size, dtype=torch.float64, generator=generator).numpy()
-        clock = np.log(uniform[0]).cumsum()  # runs backwards from 0; u and 1 - u are alike
-        count = int(np.count_nonzero(clock >= -left))
+        # Several of the largest chunks in one draw, which numbers them no differently.
+        chunks = max(1, int(left / LARGEST_CHUNK)) if size == LARGEST_CHUNK else 1
+        uniform = torch.rand(chunks, 2, size, dtype=torch.float64, generator=generator).numpy()
+        clock = np.log(uniform[:, 0]).reshape(-1).cumsum()  # runs backwards from 0; u and 1 - u are alike
+        count = len(clock) if clock[-1] >= -left else int(np.count_nonzero(clock >= -left))
         if count:
-            yield uniform[1, :count] * population
-        if count < size:
+            yield uniform[:, 1].reshape(-1)[:count] * population
+        if count < len(clock):
             return
         left, size = left + float(clock[-1]), min(2 * size, LARGEST_CHUNK)
 
@@ -109,3 +111,11 @@ def _with_rest(hits: Hits, population: int, time: float, generator: torch.Genera
     failed[hits.position], mark[hits.position] = True, hits.mark
     position = np.flatnonzero(failed)
     return Hits(position, mark[position])
+
+
+def mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return ``x`` with every bit depending on every bit (SplitMix64's finaliser, Steele et al., OOPSLA 2014)."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixture: NDArray[np.uint64] = x ^ (x >> np.uint64(31))
+    return mixture

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Literal
 from weakref import WeakKeyDictionary
@@ -11,10 +12,9 @@ from weakref import WeakKeyDictionary
 from torch import Tensor, nn
 
 from ftnas.errors import FaultError
-from ftnas.quantization import FixedPoint, QuantizedConv2d, QuantizedLayer, QuantizedLinear, quantized_layers
+from ftnas.quantization import LayerKind, Number, QuantizedLayer, quantized_layers
 
 SiteKind = Literal["weight", "output"]
-LayerKind = Literal["conv", "linear", "sum"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +26,14 @@ class Site:
         shape: of the weight, or of one image's output; unknown before a forward pass has shown it.
         number: the format of the values; unknown while an output's range has not been measured.
         macs_per_value: multiply-accumulates behind one output value; 0 for sums.
+        bits: width of one value.
     """
 
     name: str
     kind: SiteKind
     layer: LayerKind
     shape: tuple[int, ...] | None
-    number: FixedPoint | None
+    number: Number | None
     macs_per_value: int
     bits: int
 
@@ -43,9 +44,30 @@ class Site:
             raise FaultError(f"{self.name}: its shape is known only after a forward pass (see output_shapes)")
         return math.prod(self.shape)
 
+    @property
+    def bits_total(self) -> int:
+        """Bits that hold all values: of the weight, or of one image's output."""
+        return self.values * self.bits
 
-def sites(model: nn.Module, pattern: str = "*") -> list[Site]:
-    """Return the fault sites of ``model`` whose name matches ``pattern`` (``*``, ``?`` and ``[...]`` as in a shell).
+
+class Sites(list[Site]):
+    """Fault sites, which print as a table."""
+
+    def __repr__(self) -> str:
+        rows = [_HEADINGS, *map(_row, self)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join([*(_line(row, widths) for row in rows), _totals(self)])
+
+    __str__ = __repr__
+
+
+def sites(model: nn.Module, pattern: str = "*", *, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Sites:
+    """Return the fault sites of ``model``; printed, they are a table.
+
+    Args:
+        model: any net with quantised layers, such as ``quantize`` returns.
+        pattern: which names to take (``*``, ``?`` and ``[...]`` as in a shell).
+        shapes: of one image's outputs, from ``output_shapes``; without them those are unknown.
 
     Raises:
         FaultError: the model has no quantised layer, or ``pattern`` matches none of its sites.
@@ -57,7 +79,8 @@ def sites(model: nn.Module, pattern: str = "*") -> list[Site]:
     chosen = [site for site in found if fnmatchcase(site.name, pattern)]
     if not chosen:
         raise FaultError(f"pattern {pattern!r} matches no fault site; the first site is {found[0].name}")
-    return chosen
+    known = shapes or {}
+    return Sites(replace(site, shape=known[site.name]) if site.name in known else site for site in chosen)
 
 
 def named_layers(model: nn.Module) -> dict[str, QuantizedLayer]:
@@ -68,41 +91,34 @@ def named_layers(model: nn.Module) -> dict[str, QuantizedLayer]:
     return layers
 
 
-def weight_site(path: str, layer: QuantizedLayer, number: FixedPoint | None = None) -> Site:
+def weight_site(path: str, layer: QuantizedLayer, number: Number | None = None) -> Site:
     """Return the site of the weight of ``layer``, in its own number format or in ``number``."""
     weight = weight_of(layer)
     number = number or layer.weight_number(weight)
     shape = tuple(weight.shape)
-    return Site(_join(path, "weight"), "weight", layer_kind(layer), shape, number, layer.macs_per_value, number.bits)
+    return Site(_join(path, "weight"), "weight", layer.kind, shape, number, layer.macs_per_value, number.bits)
 
 
 def output_site(
-    path: str, layer: QuantizedLayer, number: FixedPoint | None = None, shape: tuple[int, ...] | None = None
+    path: str, layer: QuantizedLayer, number: Number | None = None, shape: tuple[int, ...] | None = None
 ) -> Site:
     """Return the site of the output of ``layer``; ``shape`` is that of one image."""
-    if number is None and _range_is_known(layer):
+    if number is None and layer.feature_range_is_known:
         number = layer.feature_number()
     bits = layer.quantization.feature_bits if number is None else number.bits
-    return Site(_join(path, "output"), "output", layer_kind(layer), shape, number, layer.macs_per_value, bits)
+    return Site(_join(path, "output"), "output", layer.kind, shape, number, layer.macs_per_value, bits)
 
 
 def has_weight(layer: QuantizedLayer) -> bool:
     """Return whether ``layer`` stores a weight."""
-    return isinstance(layer, QuantizedConv2d | QuantizedLinear)
+    return layer.kind != "sum"
 
 
 def weight_of(layer: QuantizedLayer) -> Tensor:
     """Return the weight of ``layer``."""
-    if isinstance(layer, QuantizedConv2d | QuantizedLinear):
-        return layer.weight
-    raise FaultError(f"{type(layer).__name__} stores no weight")
-
-
-def layer_kind(layer: nn.Module) -> LayerKind:
-    """Return the kind of ``layer``, which decides the scope of a fault."""
-    if isinstance(layer, QuantizedConv2d):
-        return "conv"
-    return "linear" if isinstance(layer, QuantizedLinear) else "sum"
+    if not has_weight(layer):
+        raise FaultError(f"{type(layer).__name__} stores no weight")
+    return layer.weight
 
 
 # Walking a supernet of 5,000 modules takes as long as a small forward pass, so the walk is remembered for each model.
@@ -125,10 +141,36 @@ def is_at(model: nn.Module, path: str, layer: nn.Module) -> bool:
     return module is layer
 
 
-def _range_is_known(layer: QuantizedLayer) -> bool:
-    policy = layer.quantization.feature_range.policy
-    return policy in ("fixed", "learned") or float(layer.feature_limit) > 0
-
-
 def _join(path: str, end: str) -> str:
     return f"{path}.{end}" if path else end
+
+
+_HEADINGS = ("site", "layer", "shape", "format", "MACs per value", "values", "bits")
+
+
+def _row(site: Site) -> tuple[str, ...]:
+    number = f"{site.bits} bits, range not measured" if site.number is None else str(site.number)
+    if site.shape is None:
+        shape, values, bits = "?", "?", "?"
+    else:
+        shape, values, bits = "x".join(map(str, site.shape)), f"{site.values:,}", f"{site.bits_total:,}"
+    return site.name, site.layer, shape, number, f"{site.macs_per_value:,}", values, bits
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    words, numbers = row[:4], row[4:]
+    cells = [word.ljust(width) for word, width in zip(words, widths, strict=False)]
+    return "  ".join([*cells, *(n.rjust(width) for n, width in zip(numbers, widths[4:], strict=True))]).rstrip()
+
+
+def _totals(found: Sequence[Site]) -> str:
+    totals = [f"{len(found)} sites"]
+    for kind, title in (("weight", "weights"), ("output", "outputs of one image")):
+        known = [site for site in found if site.kind == kind and site.shape is not None]
+        values, bits = sum(site.values for site in known), sum(site.bits_total for site in known)
+        totals += [f"{title}: {values:,} values, {bits:,} bits"] if known else []
+    unknown = sum(site.shape is None for site in found)
+    if unknown:
+        outputs = "1 output" if unknown == 1 else f"{unknown} outputs"
+        totals.append(f"{outputs} of unknown shape: give shapes=output_shapes(model, images)")
+    return "; ".join(totals)
