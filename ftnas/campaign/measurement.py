@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from scipy.stats import t as student
 from torch import Tensor, nn
 
-from ftnas.faults import Fault, inject
-
-CONFIDENCE = 0.95
+from ftnas.campaign.intervals import student_interval
+from ftnas.campaign.sample_size import CONFIDENCE
+from ftnas.errors import CampaignError
+from ftnas.faults import Count, Fault, inject
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,8 @@ class Measurement:
     @classmethod
     def over(cls, chips: Sequence[float], confidence: float = CONFIDENCE) -> Measurement:
         """Return the measurement of these accuracies, one a chip; one chip alone has the interval [0, 1]."""
-        mean = statistics.fmean(chips)
-        if len(chips) < 2:
-            return cls(mean, 0.0, 1.0, tuple(chips))
-        error = statistics.stdev(chips) / len(chips) ** 0.5
-        half = float(student.ppf(0.5 + confidence / 2, len(chips) - 1)) * error
-        return cls(mean, max(0.0, mean - half), min(1.0, mean + half), tuple(chips))
+        interval = student_interval(chips, confidence)
+        return cls(statistics.fmean(chips), interval.low, interval.high, tuple(chips))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, ready for JSON."""
@@ -41,6 +37,41 @@ class Measurement:
 
 
 @torch.no_grad()
+def batch_logits(
+    forward: Callable[[Tensor], Tensor],
+    images: Tensor,
+    *,
+    batch_size: int = 512,
+    device: torch.device | None = None,
+    before: Callable[[int], None] = lambda first: None,
+) -> Tensor:
+    """Return the logits ``[N, K]`` of ``images`` ``[N, ...]``.
+
+    Args:
+        forward: ``[B, ...] -> [B, K]``.
+        images: on any device.
+        batch_size: B, but for the last batch.
+        device: where ``forward`` wants them; by default where they are.
+        before: called before each batch with the number of its first image.
+
+    Raises:
+        CampaignError: ``forward`` returns something else.
+    """
+    parts = []
+    for first in range(0, len(images), batch_size):
+        before(first)
+        x = images[first : first + batch_size]
+        parts.append(_logits(forward(x if device is None else x.to(device))))
+    return torch.cat(parts)
+
+
+def _logits(answer: object) -> Tensor:
+    if not isinstance(answer, Tensor) or answer.ndim != 2 or not answer.is_floating_point():
+        what = f"{answer.dtype} {list(answer.shape)}" if isinstance(answer, Tensor) else type(answer).__name__
+        raise CampaignError(f"the model must return logits [images, classes], got {what}")
+    return answer
+
+
 def accuracy(
     model: nn.Module,
     images: Tensor,
@@ -51,14 +82,36 @@ def accuracy(
 ) -> float:
     """Return the share of ``images`` ``[N, C, H, W]`` that ``model``, in evaluation mode, classifies right."""
     model.eval()
-    hits = sum(
-        int(((forward or model)(x).argmax(1) == y).sum())
-        for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True)
-    )
-    return hits / len(labels)
+    return _share_right(batch_logits(forward or model, images, batch_size=batch_size), labels)
 
 
-@torch.no_grad()
+def chip_logits(
+    model: nn.Module,
+    images: Tensor,
+    *,
+    faults: Sequence[Fault],
+    chip: int,
+    study: str,
+    batch_size: int = 512,
+    device: torch.device | None = None,
+    forward: Callable[[Tensor], Tensor] | None = None,
+    before: Callable[[], None] = lambda: None,
+) -> tuple[Tensor, Mapping[str, Count]]:
+    """Return the logits ``[N, K]`` that ``chip`` gives, and how many faults met each site.
+
+    Arguments as in ``batch_logits``; ``before`` is called before each batch, too.
+    """
+    # One injection a chip: the faults of weights are drawn once, those of features batch by batch.
+    with inject(model, faults, chip=chip, study=study) as injection:
+
+        def begin(first: int) -> None:
+            before()
+            injection.first_image = first
+
+        logits = batch_logits(forward or model, images, batch_size=batch_size, device=device, before=begin)
+        return logits, injection.counts
+
+
 def chip_accuracies(
     model: nn.Module,
     images: Tensor,
@@ -72,14 +125,12 @@ def chip_accuracies(
 ) -> list[float]:
     """Return the accuracy of each chip of ``chips``: the same chips for every model of one ``study``."""
     model.eval()
-    results = []
-    for chip in chips:
-        hits = 0
-        # One injection a chip: the faults of weights are drawn once, those of features batch by batch.
-        with inject(model, faults, chip=chip, study=study) as injection:
-            for first in range(0, len(images), batch_size):
-                injection.first_image = first
-                x, y = images[first : first + batch_size], labels[first : first + batch_size]
-                hits += int(((forward or model)(x).argmax(1) == y).sum())
-        results.append(hits / len(labels))
-    return results
+    answers = (
+        chip_logits(model, images, faults=faults, chip=chip, study=study, batch_size=batch_size, forward=forward)
+        for chip in chips
+    )
+    return [_share_right(logits, labels) for logits, _ in answers]
+
+
+def _share_right(logits: Tensor, labels: Tensor) -> float:
+    return int((logits.argmax(1) == labels).sum()) / len(labels)

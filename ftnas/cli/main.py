@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
 from ftnas import __version__
-from ftnas.errors import FtnasError
+from ftnas.cli import campaigns
+from ftnas.cli.mistakes import one_line_errors
 
 app = typer.Typer(
     name="ftnas",
@@ -18,21 +17,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-
-EXIT_MISTAKE = 2
-
-
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """Turn what the user got wrong into one line on standard error and exit code 2; a bug keeps its traceback."""
-    try:
-        yield
-    except FtnasError as error:
-        typer.echo(f"ftnas: {error}", err=True)
-        raise typer.Exit(EXIT_MISTAKE) from None
-    except KeyboardInterrupt:
-        typer.echo("ftnas: interrupted; the same command goes on from here", err=True)
-        raise typer.Exit(130) from None
 
 
 def _show_version(value: bool) -> None:
@@ -71,7 +55,7 @@ def search(
     ] = None,
 ) -> None:
     """Search, train the winner, measure it under faults and compare it. The same command resumes a run."""
-    with _one_line_errors():
+    with one_line_errors():
         from ftnas.cli.printing import print_summary
         from ftnas.pipeline.config import load_config
         from ftnas.pipeline.run import search as run_search
@@ -98,7 +82,7 @@ def compare(
     ] = None,
 ) -> None:
     """Train other networks under the winner's budget, attack all with the same faults, write one table."""
-    with _one_line_errors():
+    with one_line_errors():
         from ftnas.cli.printing import print_comparison
         from ftnas.configuration import validate
         from ftnas.pipeline.config import ComparisonSettings
@@ -113,7 +97,7 @@ def compare(
 @app.command()
 def report(run: Annotated[Path, typer.Argument(help="A run folder, finished or not.")]) -> None:
     """Write report.html from what a run folder holds."""
-    with _one_line_errors():
+    with one_line_errors():
         from ftnas.report.page import write_report
 
         typer.echo(write_report(run))
@@ -122,7 +106,11 @@ def report(run: Annotated[Path, typer.Argument(help="A run folder, finished or n
 @app.command()
 def spaces() -> None:
     """List the search spaces that come with ftnas."""
-    with _one_line_errors():
+    with one_line_errors():
         from ftnas.cli.printing import print_spaces
 
         print_spaces()
+
+
+app.command()(campaigns.campaign)
+app.command()(campaigns.sites)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from ftnas.campaign import ChipResult, Estimate, SingleResult
+from ftnas.pipeline.campaigns import TABLE
 from ftnas.pipeline.run import RunSummary
 from ftnas.space import bundled_spaces, load_space
+
+MOST_STRATA = 20
 
 TAUS = (
     ("tau_clean", "supernet, clean"),
@@ -42,6 +47,66 @@ def print_spaces() -> None:
         space = load_space(name)
         table.add_row(name, f"{space.size:.2g}", str(len(space.operators)), space.description)
     Console().print(table)
+
+
+def print_chips(result: ChipResult, out: Path) -> None:
+    """Print accuracy and outcomes at each rate, what the chips stand for, and whether the margin was reached."""
+    console = Console()
+    title = f"{result.chips} chips, {100 * result.accuracy:.2f} % without faults"
+    table = Table("rate", "accuracy %", "worst chip", "changed %", "no answer %", "faults a chip", title=title)
+    for rate in result.rates:
+        changed, due = rate.shares["changed"], rate.shares["due"]
+        table.add_row(
+            f"{rate.rate:g}", _estimate(rate.accuracy), f"{100 * rate.accuracy.lowest:.1f}", _estimate(changed),
+            _estimate(due), f"{rate.counts['applied'] / result.chips:,.1f}",
+        )  # fmt: skip
+    if result.rates:
+        console.print(table)
+        console.print(_way(result.rates[0].accuracy), soft_wrap=True)
+    console.print(f"population: {result.population}", soft_wrap=True)
+    _print_end(console, result, out)
+
+
+def print_single(result: SingleResult, out: Path) -> None:
+    """Print what single faults do in the network and by stratum, what was drawn from, and where the rest lies."""
+    console = Console()
+    shown = sorted(result.strata, key=lambda found: -found.shares["changed"].mean)[:MOST_STRATA]
+    network = [result.network] if result.network and len(result.strata) > 1 else []
+    title = f"{len(result.units):,} single faults, {100 * result.accuracy:.2f} % without faults"
+    table = Table("stratum", "faults", "of", "changed %", "critical %", "masked %", title=title)
+    for found in (*network, *shown):
+        shares = [_estimate(found.shares[name], digits=3) for name in ("changed", "critical", "masked")]
+        table.add_row(found.stratum.name, f"{found.injected:,}", f"{found.stratum.size:,}", *shares)
+    console.print(table)
+    if len(shown) < len(result.strata):
+        console.print(
+            f"the {len(shown)} worst of {len(result.strata)} strata; all are in {out / TABLE}", soft_wrap=True
+        )
+    for found in (*network, *shown)[:1]:
+        console.print(_way(found.shares["changed"]), soft_wrap=True)
+    console.print(f"critical: changes the answer to at least {100 * result.critical:g} % of the images")
+    console.print(f"population: {result.population.describe()}", soft_wrap=True)
+    _print_end(console, result, out)
+
+
+def _print_end(console: Console, result: ChipResult | SingleResult, out: Path) -> None:
+    """Print what is missing, and where the results are."""
+    if result.reached is False:
+        console.print(f"[yellow]warning:[/] the margin of {result.margin:g} was not reached", soft_wrap=True)
+    if result.missing:
+        console.print(f"{result.missing:,} units are left to other shards; then run this without --shard to join them")
+    else:
+        console.print(f"results: {out}", soft_wrap=True)
+
+
+def _estimate(found: Estimate, digits: int = 2) -> str:
+    """Return a mean and its interval in percent."""
+    low, high = found.interval.low, found.interval.high
+    return f"{100 * found.mean:.{digits}f} ({100 * low:.{digits}f} .. {100 * high:.{digits}f})"
+
+
+def _way(found: Estimate) -> str:
+    return f"intervals: {100 * found.interval.confidence:.4g} %, {found.interval.method}"
 
 
 def _print_ranking(console: Console, ranking: dict[str, Any]) -> None:

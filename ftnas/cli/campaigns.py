@@ -1,0 +1,133 @@
+"""``ftnas campaign`` and ``ftnas sites``. Torch is imported inside the commands only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from typer import Argument, Option
+
+from ftnas.cli.mistakes import one_line_errors
+from ftnas.errors import CampaignError
+
+Net = Annotated[Path, Argument(help="A run folder, for its winner, or a folder in its trainings.")]
+Out = Annotated[Path, Option("--out", help="The folder for the results. The same command goes on there.")]
+Faults = Annotated[
+    list[str] | None,
+    Option("--faults", help="What fails on a chip, and how often: weights.bitflip:1e-4,1e-3. Repeatable."),
+]
+Margin = Annotated[
+    float | None, Option("--margin", help="Go on until every interval is at most so wide, from its middle: 0.005.")
+]
+Chips = Annotated[int | None, Option("--chips", help="So many chips, instead of a margin.")]
+MaxChips = Annotated[int | None, Option("--max-chips", help="Where a margin gives up; by default at 1000.")]
+ExportChip = Annotated[int | None, Option("--export-chip", help="Also write the faults and the weights of this chip.")]
+Single = Annotated[
+    Literal["weights"] | None, Option("--single", help="Inject single faults instead of measuring whole chips.")
+]
+Sites = Annotated[str | None, Option("--sites", help="Single faults: in which weights, as 'layers.1.*'.")]
+Kinds = Annotated[str | None, Option("--kinds", help="Single faults: of flip,stuck_at_0,stuck_at_1; by default flip.")]
+By = Annotated[
+    Literal["network", "layer", "bit", "layer_bit"] | None,
+    Option("--by", help="Single faults: a result for each of these; by default one for the network."),
+]
+Count = Annotated[int | None, Option("--n", help="Single faults: so many, instead of a margin.")]
+Exhaustive = Annotated[bool, Option("--exhaustive", help="Single faults: every one, instead of a margin.")]
+Allocation = Annotated[
+    Literal["neyman", "proportional"] | None,
+    Option("--allocation", help="Single faults: how --n is shared out; by default neyman, after a pilot."),
+]
+Pilot = Annotated[int | None, Option("--pilot", help="Single faults: how many of each stratum to begin with.")]
+Critical = Annotated[
+    float | None, Option("--critical", help="Single faults: the share of images that a critical one changes: 0.01.")
+]
+Confidence = Annotated[float, Option("--confidence", help="Of the intervals.")]
+Study = Annotated[str, Option("--study", help="Chips and draws are the same for all nets of one study.")]
+Data = Annotated[str | None, Option("--data", help="A data set; by default the run's own.")]
+DataDirectory = Annotated[Path | None, Option("--data-dir", help="CIFAR-10's folder or archive, or an .npz file.")]
+Images = Annotated[int | None, Option("--images", help="Measure on so many of the test images only.")]
+BatchSize = Annotated[int | None, Option("--batch-size", help="Images of one forward pass.")]
+Workers = Annotated[int, Option("--workers", help="Threads.")]
+Part = Annotated[
+    str | None, Option("--shard", help="Only the first of two parts: 0/2. Without it the parts in --out are joined.")
+]
+Pattern = Annotated[str, Argument(help="Which sites, as '*.weight'.")]
+
+
+def campaign(
+    checkpoint: Net,
+    out: Out,
+    faults: Faults = None,
+    margin: Margin = None,
+    chips: Chips = None,
+    max_chips: MaxChips = None,
+    export_chip: ExportChip = None,
+    single: Single = None,
+    sites: Sites = None,
+    kinds: Kinds = None,
+    by: By = None,
+    n: Count = None,
+    exhaustive: Exhaustive = False,
+    allocation: Allocation = None,
+    pilot: Pilot = None,
+    critical: Critical = None,
+    confidence: Confidence = 0.95,
+    study: Study = "campaign",
+    data: Data = None,
+    data_dir: DataDirectory = None,
+    images: Images = None,
+    batch_size: BatchSize = None,
+    workers: Workers = 1,
+    shard: Part = None,
+) -> None:
+    """Measure a trained net on faulty chips, or under single faults, until the intervals are narrow enough."""
+    of_chips = {"faults": faults, "chips": chips, "max_chips": max_chips, "export_chip": export_chip}
+    of_single = {
+        "sites": sites, "kinds": kinds, "by": by, "n": n, "exhaustive": exhaustive or None,
+        "allocation": allocation, "pilot": pilot, "critical": critical,
+    }  # fmt: skip
+    of_both: dict[str, Any] = {"margin": margin, "confidence": confidence, "study": study}
+    with one_line_errors():
+        chosen = _chosen(of_chips, of_single) if single is None else _chosen(of_single, of_chips)
+        from ftnas.campaign import Shard
+        from ftnas.cli.printing import print_chips, print_single
+        from ftnas.pipeline.campaigns import ChipOptions, Execution, SingleOptions, measure_chips, measure_single
+        from ftnas.pipeline.checkpoints import load_checkpoint
+
+        execution = Execution(out, workers, None if shard is None else Shard.parse(shard), batch_size)
+        net = load_checkpoint(checkpoint, data=data, data_directory=data_dir, images=images)
+        if single is None:
+            print_chips(measure_chips(net, ChipOptions(**chosen, **of_both), execution), out)
+        else:
+            print_single(measure_single(net, SingleOptions(**chosen, **of_both), execution), out)
+
+
+def sites(
+    checkpoint: Net,
+    pattern: Pattern = "*",
+    data: Data = None,
+    data_dir: DataDirectory = None,
+) -> None:
+    """List what can fail in a trained net: name, shape, format and bits of every weight and output."""
+    with one_line_errors():
+        from ftnas.pipeline.campaigns import list_sites
+        from ftnas.pipeline.checkpoints import load_checkpoint
+
+        typer.echo(list_sites(load_checkpoint(checkpoint, data=data, data_directory=data_dir), pattern))
+
+
+def _chosen(own: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those options of one kind of campaign that were given, lists as tuples; none of the other's may be."""
+    for name, value in other.items():
+        if value is not None:
+            kinds = "single faults, with --single weights" if "by" in other else "chips, not for single faults"
+            raise CampaignError(f"--{name.replace('_', '-')}: is for {kinds}")
+    chosen = {name: value for name, value in own.items() if value is not None}
+    if "by" in own:
+        texts = str(chosen.pop("kinds", "flip")).split(",")
+        return chosen | {"kinds": tuple(text.strip() for text in texts)}
+    if not chosen.get("faults"):
+        raise CampaignError("--faults: none are given; write for instance --faults weights.bitflip:1e-3")
+    return chosen | {"faults": tuple(chosen["faults"])}

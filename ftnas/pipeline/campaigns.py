@@ -1,0 +1,173 @@
+"""Campaigns on a trained net of a run folder: measured, written down and drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ftnas import campaign
+from ftnas.campaign import ChipResult, Shard, SingleResult
+from ftnas.campaign.levels import Level, levels_of
+from ftnas.campaign.population import By
+from ftnas.campaign.samples import Allocation
+from ftnas.errors import CampaignError
+from ftnas.faults import draw_plan, export_csv, output_shapes, sites
+from ftnas.faults.sites import Sites
+from ftnas.files import write_json, write_tensors, write_text
+from ftnas.pipeline.checkpoints import Checkpoint
+from ftnas.pipeline.progress import progress_bar
+from ftnas.report.campaign_figures import accuracy_figure, heat_map
+
+RESULTS, TABLE = "results.json", "results.csv"
+LAYERS, LAYER_BITS = "layers.csv", "layer_bits.csv"
+ACCURACY, HEAT_MAP = "accuracy.svg", "heat_map.svg"
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Where results go and how they are worked off; see ``campaign.run``."""
+
+    out: Path
+    workers: int = 1
+    shard: Shard | None = None
+    batch_size: int | None = None
+
+
+@dataclass(frozen=True)
+class ChipOptions:
+    """A campaign over chips; see ``campaign.run``.
+
+    ``export_chip``: also write the faults and the weights of this chip, for those who build the hardware.
+    """
+
+    faults: tuple[str, ...]
+    margin: float | None = None
+    chips: int | None = None
+    max_chips: int = 1000
+    confidence: float = campaign.CONFIDENCE
+    study: str = "campaign"
+    export_chip: int | None = None
+
+
+@dataclass(frozen=True)
+class SingleOptions:
+    """A campaign of single faults; see ``campaign.run_single``."""
+
+    sites: str = "*"
+    kinds: tuple[str, ...] = ("flip",)
+    by: By = "network"
+    margin: float | None = None
+    n: int | None = None
+    allocation: Allocation | None = None
+    pilot: int | None = None
+    exhaustive: bool = False
+    critical: float = 0.01
+    confidence: float = campaign.CONFIDENCE
+    study: str = "campaign"
+
+
+def measure_chips(net: Checkpoint, options: ChipOptions, execution: Execution) -> ChipResult:
+    """Measure ``net`` on faulty chips and write records, tables and a figure into the folder ``execution.out``.
+
+    Raises:
+        FtnasError: what the user gave is impossible, or the folder holds something else.
+    """
+    _check_folder(execution.out)
+    levels = levels_of(options.faults, None)
+    result = campaign.run(
+        net.model,
+        (net.data.test_images, net.data.test_labels),
+        options.faults,
+        margin=options.margin,
+        chips=options.chips,
+        max_chips=options.max_chips,
+        confidence=options.confidence,
+        out=execution.out,
+        study=options.study,
+        batch_size=campaign.BATCH_SIZE if execution.batch_size is None else execution.batch_size,
+        workers=execution.workers,
+        shard=execution.shard,
+        progress=progress_bar,
+    )
+    if options.export_chip is not None:
+        _export(net, levels, options.export_chip, options.study, execution.out)
+    if not result.missing:
+        rows = campaign.rows(result)
+        _write(execution.out, net, campaign.document(result), rows)
+        names = " + ".join(fault.name for fault in levels[0].faults)
+        drawn = accuracy_figure(rows, clean=result.accuracy, title=f"{net.name}: {names}")
+        write_text(execution.out / ACCURACY, drawn)
+    return result
+
+
+def measure_single(net: Checkpoint, options: SingleOptions, execution: Execution) -> SingleResult:
+    """Inject single faults into ``net`` and write records, tables and a heat map into the folder ``execution.out``.
+
+    Raises:
+        FtnasError: what the user gave is impossible, or the folder holds something else.
+    """
+    _check_folder(execution.out)
+    result = campaign.run_single(
+        net.model,
+        (net.data.test_images, net.data.test_labels),
+        sites=options.sites,
+        kinds=options.kinds,
+        by=options.by,
+        margin=options.margin,
+        n=options.n,
+        allocation=options.allocation,
+        pilot=options.pilot,
+        exhaustive=options.exhaustive,
+        critical=options.critical,
+        confidence=options.confidence,
+        out=execution.out,
+        study=options.study,
+        batch_size=campaign.SINGLE_BATCH_SIZE if execution.batch_size is None else execution.batch_size,
+        workers=execution.workers,
+        shard=execution.shard,
+        progress=progress_bar,
+    )
+    if not result.missing:
+        layers, cells = campaign.layer_rows(result), campaign.layer_bit_rows(result)
+        _write(execution.out, net, campaign.document(result), campaign.rows(result))
+        write_text(execution.out / LAYERS, campaign.to_csv(layers))
+        write_text(execution.out / LAYER_BITS, campaign.to_csv(cells))
+        drawn = heat_map(cells, layers, title=f"{net.name}: single faults ({', '.join(options.kinds)})")
+        write_text(execution.out / HEAT_MAP, drawn)
+    return result
+
+
+def list_sites(net: Checkpoint, pattern: str = "*") -> Sites:
+    """Return the fault sites of ``net`` whose name matches ``pattern``, outputs with the shape of one image.
+
+    Raises:
+        FaultError: none does.
+    """
+    shapes = output_shapes(net.model, net.data.test_images[:1])
+    return sites(net.model, pattern, shapes=shapes)
+
+
+def _write(out: Path, net: Checkpoint, document: dict[str, Any], rows: Sequence[campaign.Row]) -> None:
+    data = {"name": net.data.name, "test_images": len(net.data.test_labels)}
+    write_json(out / RESULTS, {"net": net.name, "data": data} | document)
+    write_text(out / TABLE, campaign.to_csv(rows))
+
+
+def _export(net: Checkpoint, levels: Sequence[Level], chip: int, study: str, out: Path) -> None:
+    """Write all that fails on ``chip`` at each rate, and the weights that it computes with."""
+    images = net.data.test_images
+    shapes = output_shapes(net.model, images[:1])
+    for level in levels:
+        name = f"chip_{chip}_at_{level.rate:g}"
+        plan = draw_plan(net.model, level.faults, images=range(len(images)), shapes=shapes, chip=chip, study=study)
+        export_csv(plan, out / f"plan_of_{name}.csv")
+        weights = campaign.faulty_state_dict(net.model, level.faults, chip, study=study)
+        write_tensors(out / f"weights_of_{name}.safetensors", weights, {"faults": list(map(str, level.faults))})
+
+
+def _check_folder(out: Path) -> None:
+    """Refuse a folder that holds something else than a campaign."""
+    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or any(out.glob("records*.jsonl")))):
+        raise CampaignError(f"{out}: exists and holds no campaign; choose another with --out")
