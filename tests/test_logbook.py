@@ -57,6 +57,14 @@ def test_architecture_weights_have_histograms(tmp_path: Path) -> None:
     assert histogram.histogram_value.num == 4
 
 
+def test_architecture_weights_of_a_supernet_that_diverged_are_logged_as_far_as_they_are_finite(tmp_path: Path) -> None:
+    with Logbook(tmp_path) as book:
+        book.architecture_weights({"normal": {"lost": [[math.nan] * 2], "left": [[math.nan, 0.5]]}}, step=1)
+    assert events(tmp_path).Tags()["histograms"] == ["architecture/normal/left/probabilities"]
+    lines = {line["tag"]: line["value"] for line in read_metrics(tmp_path / "metrics.jsonl")}
+    assert lines["architecture/normal/lost/probabilities"] == [None, None]
+
+
 def test_the_front_is_a_picture(tmp_path: Path) -> None:
     with Logbook(tmp_path) as book:
         book.front([(1e6, 0.5), (2e6, 0.7)], winner=(2e6, 0.9), step=2)

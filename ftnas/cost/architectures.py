@@ -57,22 +57,48 @@ def genotype_cost(
 
 
 def cheapest_flops(space: SearchSpace, sizes: Sizes, *, image_shape: Shape = (3, 32, 32), classes: int = 10) -> int:
-    """Return the least FLOPs that any genotype of ``space`` can have, exactly.
+    """Return the least FLOPs that any genotype of ``space`` can have, exactly."""
+    return cheapest_costs(space, sizes, image_shape=image_shape, classes=classes)[0][0]
 
-    A node holds at least one edge and may repeat it, and a repeated edge counts once: its cheapest edge is its least.
+
+def cheapest_parameters(
+    space: SearchSpace, sizes: Sizes, *, image_shape: Shape = (3, 32, 32), classes: int = 10
+) -> int:
+    """Return the fewest parameters that any genotype of ``space`` can have, exactly."""
+    return cheapest_costs(space, sizes, image_shape=image_shape, classes=classes)[-1][1]
+
+
+def cheapest_costs(
+    space: SearchSpace, sizes: Sizes, *, image_shape: Shape = (3, 32, 32), classes: int = 10
+) -> list[tuple[int, int]]:
+    """Return the (FLOPs, parameters) that no genotype of ``space`` undercuts in both, FLOPs rising, exactly.
+
+    A node holds at least one edge and may repeat it, and a repeated edge counts once: so one edge is its least. The
+    nodes are chosen apart, so the cheapest sums are found node by node.
     """
     frame = _frame(sizes, space.stem, space.preprocess, space.nodes, image_shape, classes)
-    places = _places(sizes, image_shape)
-    nodes = (_cheapest_node(node, kind, space, places) for node in range(2, space.nodes + 2) for kind in space.kinds)
-    return 2 * (frame.macs + sum(nodes))
+    places, least = _places(sizes, image_shape), [(2 * frame.macs, frame.parameters)]
+    for kind, node in product(space.kinds, range(2, space.nodes + 2)):
+        edges = _edge_costs(node, kind, space, places)
+        least = _undercut_by_none({(f + flops, p + parameters) for f, p in least for flops, parameters in edges})
+    return least
 
 
-def _cheapest_node(node: int, kind: str, space: SearchSpace, places: Counter[_Place]) -> int:
-    """Return the least multiply-accumulates of one node, summed over all cells of its kind."""
-    return min(
-        sum(cells * _edge_work(operator, source, place).macs for place, cells in places.items() if place.kind == kind)
-        for operator, source in product(space.operators, range(node))
-    )
+def _edge_costs(node: int, kind: str, space: SearchSpace, places: Counter[_Place]) -> set[tuple[int, int]]:
+    """Return the (FLOPs, parameters) of each edge that a node can have, summed over all cells of its kind."""
+    costs = set()
+    for operator, source in product(space.operators, range(node)):
+        works = [(n, _edge_work(operator, source, place)) for place, n in places.items() if place.kind == kind]
+        costs.add((2 * sum(n * work.macs for n, work in works), sum(n * work.parameters for n, work in works)))
+    return costs
+
+
+def _undercut_by_none(costs: set[tuple[int, int]]) -> list[tuple[int, int]]:
+    kept: list[tuple[int, int]] = []
+    for flops, parameters in sorted(costs):
+        if not kept or parameters < kept[-1][1]:
+            kept.append((flops, parameters))
+    return kept
 
 
 def _modules(genotype: Genotype, kind: str, space: SearchSpace) -> list[Edge]:

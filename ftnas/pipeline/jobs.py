@@ -10,19 +10,20 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ftnas.campaign import Measurement, accuracy, chip_accuracies
+from ftnas.campaign import Measurement, accuracy, at_rate, chip_accuracies
 from ftnas.cost import measure
 from ftnas.data import Dataset, load_data, split_train
 from ftnas.errors import RunError
-from ftnas.faults import Fault, with_rate
+from ftnas.faults import Fault
 from ftnas.files import read_json, write_json, write_tensors
 from ftnas.networks import CellNetwork, build_baseline
 from ftnas.pipeline.config import RunConfig
+from ftnas.pipeline.failures import Diverged, check_finite, diverged_in, failure, noticing_divergence, recorded
 from ftnas.pipeline.run_folder import RunFolder, reopen_run
 from ftnas.quantization import Quantization
 from ftnas.runtime import choose_device, keyed_generator, place, seeded
 from ftnas.space import Genotype, Sizes
-from ftnas.training import train
+from ftnas.training import EpochRecord, train
 
 Result = dict[str, Any]
 
@@ -90,12 +91,6 @@ def build_model(run: RunFolder, spec: Mapping[str, Any], data: Dataset, *, seed:
         )
 
 
-def at_rate(faults: Sequence[Fault], rate: float) -> list[Fault]:
-    """Return ``faults`` with the first at ``rate`` and the others changed in proportion, none above 1."""
-    factor = rate / faults[0].rate if faults[0].rate else 0.0
-    return [with_rate(faults[0], rate), *(with_rate(f, min(1.0, f.rate * factor)) for f in faults[1:])]
-
-
 def fault_name(faults: Sequence[Fault]) -> str:
     """Return what ``faults`` are, without their rates."""
     return " + ".join(fault.name for fault in faults)
@@ -114,11 +109,12 @@ def run_job(folder: Path, job: TrainingJob, on_epoch: Callable[[], None] = lambd
     device = choose_device(run.config.device)
     data = load_dataset(run.config, device)
     model = place(build_model(run, job.model, data, seed=job.seed), device)
+    described = _describe(job, model, data)
     write_json(home / "model.json", description)
-    records = _train(run, job, model, data, home, on_epoch)
+    records, diverged = _train(run, job, model, data, home, on_epoch)
     write_json(home / "history.json", [asdict(record) for record in records])
     write_tensors(home / "weights.safetensors", model.state_dict(), {"model": dict(job.model), "name": job.name})
-    result = {**_describe(job, model, data), **_measure(run, job, model, data)}
+    result = {**described, **_measure(run, job, model, data, diverged=diverged)}
     write_json(home / "result.json", result)
     (home / "checkpoint.safetensors").unlink(missing_ok=True)
     return result
@@ -126,20 +122,41 @@ def run_job(folder: Path, job: TrainingJob, on_epoch: Callable[[], None] = lambd
 
 def _train(
     run: RunFolder, job: TrainingJob, model: nn.Module, data: Dataset, home: Path, on_epoch: Callable[[], None]
-) -> list[Any]:
-    images, labels = data.train_images, data.train_labels
+) -> tuple[list[EpochRecord], int | None]:
+    """Train ``model``; return the records and, if it diverged, the epoch in which it did, which ends its training."""
+    images, labels = _images(run, job, data, training=True)
+    checkpoint = home / "checkpoint.safetensors"
+    records = [EpochRecord(**row) for row in recorded(checkpoint)]
+
+    def note(record: EpochRecord) -> None:
+        records.append(record)
+        on_epoch()
+        check_finite(record.loss)
+
+    try:
+        with noticing_divergence(model):
+            train(
+                model,
+                images,
+                labels,
+                settings=run.config.training.model_copy(update={"epochs": job.epochs}),
+                faults=run.config.faults if job.training == "fault-tolerant" else (),
+                key=f"training {job.seed}",
+                checkpoint=checkpoint,
+                on_epoch=note,
+            )
+    except Diverged:
+        for _ in range(len(records), job.epochs):
+            on_epoch()
+        return records, diverged_in(records, epochs=job.epochs)
+    return records, None
+
+
+def _images(run: RunFolder, job: TrainingJob, data: Dataset, *, training: bool) -> tuple[Tensor, Tensor]:
+    """Return the images that ``job`` trains on, or those it is measured on, with their labels."""
     if job.part == "split":
-        (images, labels), _ = validation_split(run.config, data)
-    return train(
-        model,
-        images,
-        labels,
-        settings=run.config.training.model_copy(update={"epochs": job.epochs}),
-        faults=run.config.faults if job.training == "fault-tolerant" else (),
-        key=f"training {job.seed}",
-        checkpoint=home / "checkpoint.safetensors",
-        on_epoch=lambda record: on_epoch(),
-    )
+        return validation_split(run.config, data)[0 if training else 1]
+    return (data.train_images, data.train_labels) if training else (data.test_images, data.test_labels)
 
 
 def validation_split(config: RunConfig, data: Dataset) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -161,27 +178,35 @@ def _describe(job: TrainingJob, model: nn.Module, data: Dataset) -> Result:
     }
 
 
-def _measure(run: RunFolder, job: TrainingJob, model: nn.Module, data: Dataset) -> Result:
-    images, labels = data.test_images, data.test_labels
-    if job.part == "split":
-        _, (images, labels) = validation_split(run.config, data)
+def _measure(run: RunFolder, job: TrainingJob, model: nn.Module, data: Dataset, *, diverged: int | None) -> Result:
+    """Return the accuracies of ``model``; one that diverged computes nothing that could be measured, and guesses."""
+    images, labels = _images(run, job, data, training=False)
+    guess = 1 / data.classes
     rates = []
     for rate in job.rates:
-        chips = chip_accuracies(
-            model,
-            images,
-            labels,
-            faults=at_rate(run.config.faults, rate),
-            chips=range(job.chips),
-            study=f"campaign {job.part} {run.config.seed}",
-        )
+        chips = [guess] * job.chips if diverged is not None else _chip_accuracies(run, job, model, images, labels, rate)
         rates.append({"rate": rate, **Measurement.over(chips).to_dict()})
+    clean = guess if diverged is not None else accuracy(model, images, labels)
     return {
-        "clean": accuracy(model, images, labels),
+        "clean": clean,
         "fault": fault_name(run.config.faults),
         "rates": rates,
         "images": len(labels),
+        "failure": failure(diverged, clean, labels),
     }
+
+
+def _chip_accuracies(
+    run: RunFolder, job: TrainingJob, model: nn.Module, images: Tensor, labels: Tensor, rate: float
+) -> list[float]:
+    return chip_accuracies(
+        model,
+        images,
+        labels,
+        faults=at_rate(run.config.faults, rate),
+        chips=range(job.chips),
+        study=f"campaign {job.part} {run.config.seed}",
+    )
 
 
 def _check_same_job(file: Path, description: Mapping[str, Any]) -> None:

@@ -52,10 +52,12 @@ class Logbook:
             self.scalar(tag, value, step=step)
 
     def histogram(self, tag: str, values: Sequence[float], *, step: int) -> None:
-        """Log the distribution of ``values``; the lines get them all."""
+        """Log the distribution of ``values``; the lines get them all, the events the finite ones."""
         import numpy
 
-        self._events.add_histogram(tag, numpy.asarray(values, dtype=float), step)
+        finite = [value for value in values if math.isfinite(value)]
+        if finite:  # TensorBoard ends a run over a histogram of nothing, as a diverged supernet's would be
+            self._events.add_histogram(tag, numpy.asarray(finite, dtype=float), step)
         self._line(tag, step, list(values))
 
     def architecture_weights(

@@ -13,16 +13,11 @@ from ftnas.pipeline.comparison import compare, comparison_warnings
 from ftnas.pipeline.config import ComparisonSettings, RunConfig
 from ftnas.pipeline.finalists import choose_winner, rank
 from ftnas.pipeline.jobs import load_dataset
+from ftnas.pipeline.limits import check_limits
 from ftnas.pipeline.logbook import Logbook
 from ftnas.pipeline.run_folder import RunFolder, open_run, reopen_run
-from ftnas.pipeline.search_stages import (
-    check_limits,
-    collapse_warnings,
-    make_scorer,
-    run_study,
-    study_warnings,
-    train_supernet,
-)
+from ftnas.pipeline.search_stages import make_scorer, run_study, train_supernet
+from ftnas.pipeline.warnings import search_warnings, training_warnings
 from ftnas.report.page import write_report
 from ftnas.runtime import choose_device, use_threads
 from ftnas.search.controller import check_controller
@@ -94,8 +89,8 @@ def _search_and_compare(run: RunFolder, data: Dataset, logbook: Logbook) -> None
     _warn(
         run,
         [
-            *study_warnings(run, candidates),
-            *collapse_warnings(run, winner),
+            *search_warnings(run, candidates, winner),
+            *training_warnings(run),
             *comparison_warnings(run.config.comparison, comparison["rows"]),
         ],
     )
@@ -128,7 +123,8 @@ def compare_run(folder: Path, settings: ComparisonSettings | None = None) -> Run
     winner = Genotype.from_dict(read_json(run.file("winner", "genotype.json")))
     settings = settings or run.config.comparison
     comparison = compare(run, data, winner, settings)
-    _warn(run, [*read_json(run.file(LAST)), *comparison_warnings(settings, comparison["rows"])])
+    added = [*training_warnings(run), *comparison_warnings(settings, comparison["rows"])]
+    _warn(run, [*read_json(run.file(LAST)), *added])
     return _finish(run)
 
 

@@ -6,15 +6,15 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 import torch
 
-from ftnas.cost import Cost, cheapest_flops, genotype_cost
+from ftnas.cost import Cost, genotype_cost
 from ftnas.data import Dataset
-from ftnas.errors import SpaceError
+from ftnas.errors import RunError
 from ftnas.files import read_json, read_tensors, write_json, write_tensors, write_text
 from ftnas.networks import CellNetwork
+from ftnas.pipeline.failures import Diverged, check_finite, noticing_divergence
 from ftnas.pipeline.jobs import validation_split
 from ftnas.pipeline.logbook import Logbook
 from ftnas.pipeline.progress import progress_bar
@@ -26,28 +26,8 @@ from ftnas.search.controller import run_study as propose_and_score
 from ftnas.search.derivation import by_magnitude, by_perturbation
 from ftnas.search.pareto import front, leaders
 from ftnas.search.scoring import Scorer
-from ftnas.search.settings import ControllerSettings, shortfall
-from ftnas.search.supernet_training import SupernetTrainer
-from ftnas.space import Genotype, SearchSpace
-
-# A cell of which more than this share of edges holds no weights is reported as collapsed.
-COLLAPSE_SHARE = 0.5
-WEIGHTLESS = ("none", "skip_connect")
-
-
-def check_limits(space: SearchSpace, settings: ControllerSettings, data: Dataset) -> None:
-    """Refuse a space in which nothing is under the FLOPs limit, before any work.
-
-    Raises:
-        SpaceError: even the cheapest architecture has more FLOPs than ``search.max_flops``.
-    """
-    limit = settings.max_flops
-    least = cheapest_flops(space, space.final, image_shape=data.image_shape, classes=data.classes)
-    if limit is not None and least > limit:
-        raise SpaceError(
-            f"search.max_flops: {limit} is below the cheapest architecture of space {space.name}, "
-            f"which has {least} FLOPs"
-        )
+from ftnas.search.supernet_training import SupernetEpoch, SupernetTrainer
+from ftnas.space import Genotype
 
 
 def final_cost(run: RunFolder, data: Dataset, genotype: Genotype) -> Cost:
@@ -64,7 +44,11 @@ def build_supernet(run: RunFolder, data: Dataset) -> tuple[CellNetwork, Architec
 
 
 def train_supernet(run: RunFolder, data: Dataset, logbook: Logbook) -> tuple[CellNetwork, ArchitectureWeights]:
-    """Train the supernet, or read it where that is done."""
+    """Train the supernet, or read it where that is done.
+
+    Raises:
+        RunError: it diverged, so nothing that follows would mean anything.
+    """
     supernet, architecture = build_supernet(run, data)
     both = torch.nn.ModuleDict({"supernet": supernet, "architecture": architecture})
     weights = run.file("supernet", "supernet.safetensors")
@@ -80,15 +64,23 @@ def train_supernet(run: RunFolder, data: Dataset, logbook: Logbook) -> tuple[Cel
     names = {"operators": run.space.operators, "quantization": [str(choice) for choice in run.space.quantization]}
     with progress_bar("supernet", settings.epochs) as advance:
 
-        def on_epoch(record: Any) -> None:
+        def on_epoch(record: SupernetEpoch) -> None:
             advance()
+            check_finite(record.loss, record.architecture_loss)
             logbook.scalars(
                 {f"supernet/{n}": v for n, v in asdict(record).items() if n != "epoch" and v is not None},
                 step=record.epoch,
             )
             logbook.architecture_weights(architecture.probabilities(), step=record.epoch, names=names)
 
-        records = trainer.train(shared, validation, checkpoint=checkpoint, on_epoch=on_epoch)
+        try:
+            with noticing_divergence(both):
+                records = trainer.train(shared, validation, checkpoint=checkpoint, on_epoch=on_epoch)
+        except Diverged:
+            raise RunError(
+                f"supernet.learning_rate: the supernet diverged in training at {settings.learning_rate}; "
+                "choose a smaller one, and another folder with --run"
+            ) from None
     write_json(run.file("supernet", "history.json"), [asdict(record) for record in records])
     write_json(run.file("supernet", "architecture_weights.json"), architecture.probabilities())
     write_tensors(weights, both.state_dict())
@@ -211,24 +203,3 @@ def _score_leaders(run: RunFolder, candidates: Sequence[Candidate], scorer: Scor
             advance()
     rows.sort(key=lambda row: -row["fresh_objective"])
     write_json(run.file("study", "leaders.json"), rows)
-
-
-def collapse_warnings(run: RunFolder, genotype: Genotype) -> list[str]:
-    """Return a warning for each kind of cell in which edges without weights took over."""
-    warnings = []
-    for kind in run.space.kinds:
-        edges = [edge for node in genotype.cell(kind) for edge in node]
-        share = sum(edge.operator in WEIGHTLESS for edge in edges) / len(edges)
-        if share > COLLAPSE_SHARE:
-            warnings.append(
-                f"the {kind} cell of {genotype.key} has collapsed: {share:.0%} of its edges are skip_connect or none"
-            )
-    return warnings
-
-
-def study_warnings(run: RunFolder, candidates: Sequence[Candidate]) -> list[str]:
-    """Return what a reader of the study must know: too few candidates, a collapsed supernet."""
-    text = shortfall(candidates, run.config.search)
-    derived = [c for c in candidates if c.source in ("magnitude", "perturbation")]
-    collapsed = [warning for c in derived for warning in collapse_warnings(run, c.genotype)]
-    return ([text] if text else []) + collapsed

@@ -110,7 +110,7 @@ def _rising(scores: tuple[RateScore, ...]) -> tuple[RateScore, ...]:
 
 
 class Result(Row):
-    """What a campaign found of one trained net."""
+    """What a campaign found of one trained net; ``failure`` says how its training went wrong, if it did."""
 
     name: str
     label: str
@@ -126,6 +126,7 @@ class Result(Row):
     fault: str
     rates: Annotated[tuple[RateScore, ...], AfterValidator(_rising)] = Field(min_length=1)
     key: str | None = None
+    failure: str | None = None
 
     def at(self, rate: float) -> RateScore | None:
         """Return the score at ``rate``; ``None`` if it was not measured there."""
@@ -220,7 +221,7 @@ def mean_of(rows: Sequence[Result], label: str) -> Result | None:
     clean = sum(row.clean for row in rows) / len(rows)
     name = f"{rows[0].family}-mean"
     return rows[0].model_copy(
-        update={"name": name, "label": label, "rates": scores, "clean": clean, "key": None, **means}
+        update={"name": name, "label": label, "rates": scores, "clean": clean, "key": None, "failure": None, **means}
     )
 
 

@@ -17,7 +17,7 @@ Cells = Sequence[str]
 
 COLUMNS = (
     "name", "label", "family", "training", "size", "clean", "fault", "rate", "mean", "low", "high",
-    "chips", "macs", "flops", "parameters", "weight_bits", "seed", "key",
+    "chips", "macs", "flops", "parameters", "weight_bits", "seed", "key", "failure",
 )  # fmt: skip
 
 
@@ -74,7 +74,8 @@ def _markdown_row(row: Result, rates: Sequence[float], comparison: Comparison) -
     scores = [row.at(rate) for rate in rates]
     faulty = ["" if score is None else wording.score(score) for score in scores]
     cost = [wording.megaflops(row.flops), f"{row.parameters:,}", f"{row.weight_bits:,}", count(row)]
-    return [row.title, row.training, wording.percent(row.clean), *faulty, *cost, against(row, comparison)]
+    training = f"{row.training}, {row.failure}" if row.failure else row.training
+    return [row.title, training, wording.percent(row.clean), *faulty, *cost, against(row, comparison)]
 
 
 def count(row: Result) -> str:

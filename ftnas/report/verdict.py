@@ -44,7 +44,8 @@ def outcome(ours: RateScore | None, theirs: RateScore | None) -> Outcome:
 def random_mean(comparison: Comparison) -> Result | None:
     """Return the mean of the random cells of the winner's space."""
     cells = comparison.family("random")
-    return mean_of(cells, f"mean of {len(cells)} random cells")
+    failed = sum(cell.failure is not None for cell in cells)
+    return mean_of(cells, f"mean of {len(cells)} random cells{f' ({failed} failed in training)' * bool(failed)}")
 
 
 def opponents(comparison: Comparison) -> tuple[Result, ...]:
