@@ -2,9 +2,7 @@
 
     python benchmarks/steps.py [--repeats N] [--threads N]
 
-All variants run in turn, once a round. A ratio is the median over rounds of two times of the same round, as a busy
-machine slows neighbours alike; seconds are the fastest round's. One thread is timed by the process's CPU seconds,
-which other jobs disturb least; several threads by the clock, as waiting ones burn CPU time.
+How times are taken is said in ``timing``.
 """
 
 from __future__ import annotations
@@ -12,28 +10,22 @@ from __future__ import annotations
 import argparse
 import copy
 import itertools
-import statistics
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
-from rich.console import Console
-from rich.table import Table
+from timing import Goal, Steps, choose_clock, measure, parse_count, print_table
 from torch import Tensor, nn
 
 from ftnas.faults import parse_fault
 from ftnas.networks import CellNetwork, Mixture, build_baseline
 from ftnas.quantization import QuantizedConv2d, QuantizedLinear, QuantizedSum
-from ftnas.runtime import keyed_generator, place, seeded, use_threads
+from ftnas.runtime import keyed_generator, place, seeded
 from ftnas.search.architecture import ArchitectureWeights
 from ftnas.search.scoring import Scorer
 from ftnas.space import Genotype, load_space
 from ftnas.training import FaultTolerantLoss, TrainingSettings, descend, sgd
 
-Steps = Sequence[Callable[[], object]]  # done one after another; their mean time counts
-Rounds = Mapping[str, Sequence[float]]  # seconds of every round, by variant
 ImageShape = tuple[int, int, int]
 
 CLASSES = 10
@@ -43,24 +35,6 @@ PATHS = 4
 CANDIDATES = 4
 SHAPES: Mapping[str, ImageShape] = {"digits": (1, 8, 8), "digits_weights": (1, 8, 8), "cifar10_small": (3, 32, 32)}
 FEATURE_FAULT, WEIGHT_FAULT = "features.mac_bit_bias:1e-4", "weights.stuck_cell:0.08"
-
-
-@dataclass(frozen=True)
-class Goal:
-    """At most ``limit``: the time of ``variant`` over that of ``reference``, or its seconds where there is none."""
-
-    title: str
-    variant: str
-    limit: float
-    reference: str | None = None
-
-    def row(self, seconds: Rounds) -> tuple[str, ...]:
-        """Return what the table says: title, fastest times, what was measured, what is allowed, and the verdict."""
-        variant, reference = seconds[self.variant], seconds.get(self.reference or "", [])
-        ratios = [ours / theirs for ours, theirs in zip(variant, reference, strict=False)]
-        measured = statistics.median(ratios) if ratios else min(variant)
-        times = [f"{1000 * min(rounds):.1f}" if rounds else "" for rounds in (variant, reference)]
-        return self.title, *times, f"{measured:.2f}", f"{self.limit:g}", "met" if measured <= self.limit else "missed"
 
 
 class FloatSum(nn.Module):
@@ -191,46 +165,15 @@ def build_steps() -> dict[str, Steps]:
         }
 
 
-def measure(variants: Mapping[str, Steps], *, rounds: int, clock: Callable[[], float]) -> Rounds:
-    """Return the mean seconds of each variant's steps in every round.
-
-    Steps are timed when they are done for the second time in a row, as in a training: the first one after another
-    variant must ask the system for other memory (16,000 page faults, 25 ms, where a fault-tolerant step is larger).
-    """
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
-    for _ in range(rounds):
-        for name, steps in variants.items():
-            for step in steps:
-                step()
-            began = clock()
-            for step in steps:
-                step()
-            seconds[name].append((clock() - began) / len(steps))
-    return seconds
-
-
-def print_table(seconds: Rounds, caption: str) -> None:
-    """Print each goal beside what was measured."""
-    table = Table(caption=caption)
-    for heading in ("what", "ms", "of ms", "measured", "goal", ""):
-        table.add_column(heading, justify="left" if heading == "what" else "right")
-    for goal in GOALS:
-        table.add_row(*goal.row(seconds))
-    Console(width=120).print(table)
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="Time training steps and scores against their goals.")
-    parser.add_argument("--repeats", type=int, default=10, help="rounds (default: 10)")
-    parser.add_argument("--threads", type=int, default=1, help="threads of torch (default: 1)")
+    parser.add_argument("--repeats", type=parse_count, default=10, help="rounds (default: 10)")
+    parser.add_argument("--threads", type=parse_count, default=1, help="threads of torch (default: 1)")
     options = parser.parse_args()
-    if min(options.repeats, options.threads) < 1:
-        parser.error("--repeats and --threads must be 1 or more")
-    use_threads(options.threads)
-    clock, unit = (time.process_time, "CPU seconds") if options.threads == 1 else (time.perf_counter, "wall seconds")
+    clock, unit = choose_clock(options.threads)
     seconds = measure(build_steps(), rounds=options.repeats, clock=clock)
-    print_table(seconds, f"{unit}, threads: {torch.get_num_threads()}, rounds: {options.repeats}")
+    print_table(GOALS, seconds, f"{unit}, rounds: {options.repeats}")
 
 
 if __name__ == "__main__":

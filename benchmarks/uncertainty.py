@@ -1,0 +1,243 @@
+"""Whether a campaign's uncertainty is what it says, measured where the truth is known.
+
+    python benchmarks/uncertainty.py [--cache FOLDER] [--images N] [--campaigns N] [--chips N]
+
+An 8-bit net for the 8x8 digits, two convolutions and a linear layer, is injected with each of its 30,272 single-bit
+weight faults, over all test images asked for. Campaigns that draw some of these faults are then simulated, thousands
+of them: how often does their 95 % interval hold the truth, and how many faults do they need? Comparisons of two rates
+and of two nets are campaigns over chips.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from timing import parse_count, print_rows, verdict
+from torch import Tensor, nn
+
+from ftnas import campaign
+from ftnas.campaign.population import By
+from ftnas.campaign.subject import model_hash
+from ftnas.data import load_data
+from ftnas.faults import parse_fault
+from ftnas.quantization import QuantizedConv2d, QuantizedLinear
+from ftnas.runtime import seeded
+from ftnas.training import TrainingSettings, train
+
+CLASSES = 10
+SETTINGS = TrainingSettings(epochs=15, learning_rate=0.05)
+TRAINING_FAULT = "weights.bit_flip:3e-3"
+CONFIDENCE = 0.95
+CRITICAL = 0.01
+PILOT = 20  # faults of each stratum, counted in, before the rest is allocated
+RATES = (1e-3, 2e-3, 5e-3, 1e-2)
+PAIRS = ((0, 1, 0.5), (2, 3, 0.5), (0, 3, None))  # of rates that are compared, and the goal
+
+Reals = NDArray[np.float64]
+Data = tuple[Tensor, Tensor]
+
+
+class DigitsNet(nn.Module):
+    """Two convolutions and a linear layer, 3,784 weights: ``[N, 1, 8, 8] -> [N, 10]``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = QuantizedConv2d(1, 8, 3), QuantizedConv2d(8, 16, 3)
+        self.classifier = QuantizedLinear(16 * 4 * 4, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits."""
+        y = F.max_pool2d(F.relu(self.second(F.relu(self.first(x)))), 2)
+        logits: Tensor = self.classifier(y.flatten(1))
+        return logits
+
+
+def trained(data: Data, *, faults: Sequence[str] = ()) -> nn.Module:
+    """Return a net trained on ``data``, on faulty chips where there are ``faults``."""
+    with seeded("digits net"):
+        net = DigitsNet()
+    train(net, *data, settings=SETTINGS, faults=[parse_fault(fault) for fault in faults], key="digits net")
+    return net.eval()
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What every fault of a population does.
+
+    Attributes:
+        population: of single faults.
+        shares: share of the images whose answer each fault changes ``[faults]``.
+    """
+
+    population: campaign.Population
+    shares: Reals
+
+    @property
+    def mean(self) -> float:
+        """The share of changed answers over all faults and images."""
+        return float(self.shares.mean())
+
+    @property
+    def is_critical(self) -> NDArray[np.bool_]:
+        """Which faults change at least ``CRITICAL`` of the images ``[faults]``."""
+        return self.shares >= CRITICAL
+
+
+def inject_everything(net: nn.Module, data: Data, cache: Path | None) -> Truth:
+    """Inject every fault, or read what ``cache`` has of this net and as many images."""
+    population = campaign.population_of(net)
+    path = None if cache is None else cache / f"changed-{model_hash(net)}-{len(data[0])}.npy"
+    if path is not None and path.exists():
+        return Truth(population, np.load(path))
+    result = campaign.run_single(net, data, exhaustive=True, batch_size=len(data[0]))
+    counted = [campaign.Outcomes(**unit["images"]) for unit in result.units]
+    shares = np.array([images.changed / images.images for images in counted])
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, shares)
+    return Truth(population, shares)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: what, measured, and what it is to reach, if anything."""
+
+    title: str
+    measured: float
+    limit: float | None = None
+    at_least: bool = False
+
+    def texts(self) -> tuple[str, ...]:
+        """Return the line."""
+        return self.title, f"{self.measured:.3g}", *verdict(self.measured, self.limit, at_least=self.at_least)
+
+
+def truth_rows(truth: Truth) -> list[Row]:
+    """Return what the whole population does."""
+    return [
+        Row("truth: share of (fault, image) pairs whose answer changes", truth.mean),
+        Row("truth: share of faults that change no answer", float((truth.shares == 0).mean())),
+        Row(f"truth: share of faults that change {CRITICAL:.0%} of the answers", float(truth.is_critical.mean())),
+    ]
+
+
+def coverage_rows(truth: Truth, campaigns: int) -> list[Row]:
+    """Return how often intervals of campaigns of different sizes hold the truth."""
+    rows = []
+    critical, size = float(truth.is_critical.mean()), truth.population.size
+    for n, goal in ((50, None), (200, 0.90), (1000, 0.93)):
+        samples = list(draw_samples(truth, n, campaigns))
+        of_mean = [campaign.cluster_interval(truth.shares[s], CONFIDENCE, population=size) for s in samples]
+        events = [int(truth.is_critical[s].sum()) for s in samples]
+        of_share = [campaign.wilson(event, n, CONFIDENCE, population=size) for event in events]
+        what = f"coverage, {n:,} faults: share of"
+        rows.append(Row(f"{what} changed answers", holds(of_mean, truth.mean), goal, True))
+        rows.append(Row(f"{what} critical faults (Wilson)", holds(of_share, critical), goal, True))
+    return rows
+
+
+def draw_samples(truth: Truth, n: int, campaigns: int) -> Iterator[NDArray[np.int64]]:
+    """Yield the numbers ``[n]`` of the faults that each of ``campaigns`` campaigns draws."""
+    (everything,) = truth.population.strata("network")
+    for seed in range(campaigns):
+        yield truth.population.draw(everything, n, np.random.default_rng((n, seed)))
+
+
+def holds(intervals: Sequence[campaign.Interval], truth: float) -> float:
+    """Return the share of ``intervals`` that hold ``truth``."""
+    return sum(interval.low <= truth <= interval.high for interval in intervals) / len(intervals)
+
+
+def allocation_rows(truth: Truth, n: int, campaigns: int) -> list[Row]:
+    """Return how many of simple random sampling's faults strata need for the same variance, pilot counted in."""
+    rows = []
+    for by, goal in (("bit", 0.6), ("layer_bit", None)):
+        strata = [list(stratified(truth, by, n, seed)) for seed in range(campaigns)]  # type: ignore[arg-type]
+        needed = share_needed(truth, [campaign.stratified_mean(parts) for parts in strata], n)
+        rows.append(Row(f"faults needed by Neyman's allocation by {by}, of {n:,} drawn at random", needed, goal))
+        intervals = [campaign.stratified_interval(parts, CONFIDENCE) for parts in strata]
+        rows.append(Row(f"coverage, {n:,} faults allocated by {by}", holds(intervals, truth.mean), 0.93, True))
+    return rows
+
+
+def stratified(truth: Truth, by: By, n: int, seed: int) -> Iterator[tuple[int, Reals]]:
+    """Yield size and drawn shares of each stratum in one campaign of ``n`` faults, whose pilot sets the allocation."""
+    strata = truth.population.strata(by)
+    sizes = [stratum.size for stratum in strata]
+
+    def draw(stratum: int, count: int) -> Reals:
+        generator = np.random.default_rng((seed, stratum))  # the first of more are the same
+        return truth.shares[truth.population.draw(strata[stratum], count, generator)]
+
+    pilots = [draw(index, PILOT) for index in range(len(strata))]
+    counts = campaign.neyman(sizes, campaign.pilot_deviations(pilots), n, floor=PILOT)
+    for index, count in enumerate(counts):
+        yield sizes[index], draw(index, count)
+
+
+def share_needed(truth: Truth, estimates: Sequence[float], n: int) -> float:
+    """Return ``n`` over the size of the random sample, drawn without replacement, whose mean varies as much."""
+    variance = float(np.mean((np.array(estimates) - truth.mean) ** 2))
+    # variance = S^2 / m - S^2 / N, solved for m
+    return n * (variance / float(truth.shares.var(ddof=1)) + 1 / truth.population.size)
+
+
+def comparison_rows(nets: Sequence[nn.Module], data: Data, chips: int) -> list[Row]:
+    """Return how much less differences vary on the same chips than on chips of their own."""
+    same, other = ([accuracies(net, data, chips, study) for net in nets] for study in ("same", "other"))
+    rows = [Row(f"accuracy at {rate:g}", float(same[0][index].mean())) for index, rate in enumerate(RATES)]
+    for one, two, goal in PAIRS:
+        nested, independent = same[0][one] - same[0][two], same[0][one] - other[0][two]
+        title = f"variance of {RATES[one]:g} against {RATES[two]:g}: nested / independent chips"
+        rows.append(Row(title, ratio(nested, independent), goal))
+    for index, rate in enumerate(RATES):
+        paired, unpaired = same[0][index] - same[1][index], same[0][index] - other[1][index]
+        rows.append(Row(f"variance of two nets at {rate:g}: same / independent chips", ratio(paired, unpaired)))
+    return rows
+
+
+def accuracies(net: nn.Module, data: Data, chips: int, study: str) -> Reals:
+    """Return the accuracy at each rate on each chip ``[rates, chips]``."""
+    result = campaign.run(
+        net, data, "weights.bit_flip:1e-3", rates=RATES, chips=chips, study=study, batch_size=len(data[0])
+    )
+    counted = [[campaign.Outcomes(**rate["images"]) for rate in unit["rates"]] for unit in result.units]
+    return np.array([[images.share("correct_after") for images in chip] for chip in counted]).T
+
+
+def ratio(ours: Reals, theirs: Reals) -> float:
+    """Return the variance of ``ours`` over that of ``theirs``."""
+    return float(ours.var(ddof=1) / theirs.var(ddof=1))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description="Measure the uncertainty of campaigns where the truth is known.")
+    parser.add_argument("--cache", type=Path, help="folder for what every fault does (default: none)")
+    parser.add_argument("--images", type=parse_count, default=500, help="test images (default: 500)")
+    parser.add_argument("--campaigns", type=parse_count, default=4000, help="simulated campaigns (default: 4000)")
+    parser.add_argument("--chips", type=parse_count, default=1000, help="chips of a comparison (default: 1000)")
+    options = parser.parse_args()
+    digits = load_data("digits")
+    training = (digits.train_images, digits.train_labels)
+    data = (digits.test_images[: options.images], digits.test_labels[: options.images])
+    nets = trained(training), trained(training, faults=[TRAINING_FAULT])
+    truth = inject_everything(nets[0], data, options.cache)
+    rows = [
+        *truth_rows(truth),
+        *coverage_rows(truth, options.campaigns),
+        *allocation_rows(truth, 1000, options.campaigns),
+        *comparison_rows(nets, data, options.chips),
+    ]
+    caption = f"{truth.population.size:,} faults, images: {len(data[0])}, campaigns: {options.campaigns}"
+    print_rows(("what", "measured", "goal", ""), [row.texts() for row in rows], f"{caption}, chips: {options.chips}")
+
+
+if __name__ == "__main__":
+    main()
