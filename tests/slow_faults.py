@@ -13,6 +13,7 @@ from ftnas.faults import Chip, Fault, MacBitBias, Site, SitePlan, StuckCell
 from ftnas.faults.applying import apply_
 from ftnas.faults.codes import effect_of
 from ftnas.faults.events import BIT, Events, kind_text, what
+from ftnas.faults.models import duration
 from ftnas.quantization import FixedPoint, FloatWord, Number
 
 SURELY = 1e-4  # a right sampler fails a test at this level once in ten thousand seeds, and the seeds are fixed
@@ -28,7 +29,8 @@ def site(
 
 
 def plan(fault: Fault, where: Site, chip: int = 0, images: range | None = range(64)) -> SitePlan:
-    return Chip("test", chip, (fault,)).site_plan(where, 0, images if where.kind == "output" else None)
+    fleeting = where.kind == "output" or duration(fault) != "permanent"
+    return Chip("test", chip, (fault,)).site_plan(where, 0, images if fleeting else None)
 
 
 def after(codes: Sequence[int], fault: Fault, events: Sequence[Event], number: Number) -> list[int]:

@@ -79,6 +79,12 @@ def test_only_intervals_with_the_truth_between_their_ends_hold_it(uncertainty):
     assert uncertainty.holds(intervals, 3.0) == 0.5
 
 
+def test_the_same_chips_count_for_as_much_as_two_measurements_share(uncertainty):
+    common, one, other = np.random.default_rng(0).normal(size=(3, 100_000))
+    assert uncertainty.shared_variance(one, other) == pytest.approx(1, abs=0.02)
+    assert uncertainty.shared_variance(common + one, common + other) == pytest.approx(0.5, abs=0.02)
+
+
 def test_a_campaign_by_strata_weighs_them_by_their_size(uncertainty):
     shares = np.tile([0.0, 0.0, 0.0, 0.8], 100)  # of 4 bits the highest matters
     truth = uncertainty.Truth(Population((("a", 100, 4),)), shares)
@@ -102,9 +108,9 @@ def test_the_benchmark_of_faults_prints_a_verdict_for_every_goal():
 
 
 @pytest.mark.slow
-def test_the_benchmark_of_uncertainty_prints_a_verdict_for_every_goal(tmp_path):
-    options = ["--images", "10", "--campaigns", "20", "--chips", "10", "--cache", str(tmp_path)]
+def test_the_benchmark_of_uncertainty_prints_the_same_from_its_cache(tmp_path):
+    options = ["--only", "converted", "--images", "10", "--campaigns", "20", "--chips", "5", "--cache", str(tmp_path)]
     first, second = (printed("uncertainty.py", *options) for _ in range(2))
-    assert first.count(" met ") + first.count(" missed ") == 8
+    assert first.count(" met ") + first.count(" missed ") == 9
     assert first == second
     assert len(list(tmp_path.iterdir())) == 1

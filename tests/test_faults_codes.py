@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from fault_strategies import models
 from faulty_net import DRAWN_FAULTS
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from slow_faults import after, applied, as_code, every_code, plan, rows_of, site, slow
 
@@ -50,7 +53,19 @@ def check_with_plain_integers(fault: Fault, *, signed: bool) -> None:
         assert bits < 8 or result != codes
 
 
-@pytest.mark.parametrize("bits", range(2, 17))
+@settings(max_examples=60)
+@given(fault=models(st.floats(0, 1), st.just(0.0), bits=8), bits=st.integers(8, 16), macs=st.integers(0, 50))
+def test_any_model_with_any_options_agrees_with_plain_integers(fault: Fault, bits: int, macs: int) -> None:
+    number, where = FixedPoint(bits, 0.25), site((3, 4, 5), bits=bits, macs=macs, kind="output")
+    if fault.target == "weights":
+        where = replace(where, kind="weight")
+    codes = np.random.default_rng(0).integers(number.low, number.high + 1, 60).tolist()
+    events = plan(fault, where, images=range(1)).events
+    if len(events.element):
+        assert applied(codes, fault, events, number) == slow(codes, fault, rows_of(events, bits), number)
+
+
+@pytest.mark.parametrize("bits", [*range(2, 13), 16])
 @pytest.mark.parametrize("signed", [True, False])
 def test_a_flip_changes_exactly_that_bit_of_every_code(bits: int, signed: bool) -> None:
     number = FixedPoint(bits, 0.25, signed)

@@ -204,4 +204,4 @@ def test_a_plan_refuses_faults_of_weights_that_do_not_last(fault: Fault, duratio
 
 def test_faults_of_weights_that_do_not_last_need_a_batch_to_be_drawn_for() -> None:
     with pytest.raises(FaultError, match="differ from forward pass to forward pass"):
-        plan(BitFlip(0.1, duration="transient"), site(10, kind="weight"))
+        plan(BitFlip(0.1, duration="transient"), site(10, kind="weight"), images=None)

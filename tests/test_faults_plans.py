@@ -25,6 +25,7 @@ from ftnas.faults import (
     load_plan,
     output_shapes,
     save_plan,
+    with_rate,
 )
 from ftnas.faults.events import NEGATIVE_CELL, POSITIVE_CELL
 from ftnas.faults.models import duration
@@ -144,6 +145,12 @@ def test_a_plan_of_weight_faults_needs_no_images(net: Net, images: Tensor) -> No
         expected = net(images)
     with inject(net, draw_plan(net, WEIGHT_FAULTS, chip=2)):
         assert torch.equal(net(images), expected)
+
+
+@pytest.mark.parametrize("fault", EVERY_FAULT, ids=str)
+def test_a_plan_at_strength_zero_is_empty(fault: Fault, net: Net, images: Tensor) -> None:
+    nothing = draw_plan(net, with_rate(fault, 0.0), images=range(5), shapes=output_shapes(net, images[:1]))
+    assert {len(planned) for planned in nothing.sites.values()} == {0}
 
 
 def test_feature_faults_without_shapes_are_refused(net: Net) -> None:

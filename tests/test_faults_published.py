@@ -32,6 +32,7 @@ def rate_of(fault: MacBitBias, macs: int) -> float:
         (1e-5, 9, 0.00009, 1 / 11111),
         (0.1, 1, 0.1, 0.1),
         (1.0, 1, 1.0, 1.0),
+        (1e-313, 1, 0.0, 0.0),
     ],
 )
 def test_the_published_rate_is_one_in_a_whole_number(per_mac: float, macs: int, exact: float, published: float) -> None:

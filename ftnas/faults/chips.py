@@ -158,10 +158,10 @@ def _draw_block(chip: Chip, site: Site, fault: int, *, block: int, values: int) 
         return keyed_generator(chip.study, chip.number, site.name, fault, model.name, block, part)
 
     by = 0 if site.kind == "weight" else block * values
+    if not values or not model.rate:
+        return NO_EVENTS
     if isinstance(model, LogNormal | Gaussian):
         return variation(values, stream("normal")).moved(by)
-    if not values:
-        return NO_EVENTS
     population = parts_of(model, site) * (values // site.values)
     hits = draw_hits(population, time_of(model, site), stream)
     return events_of(model, hits, site).moved(by) if len(hits.position) else NO_EVENTS

@@ -69,7 +69,7 @@ def _published(time: float) -> float:
     """Return the time whose rate is that of an integer drawn below ``floor(1 / p)`` and equal to 0."""
     rate = -math.expm1(-time)
     # A rate of 1/93 is 1/92.99999999999999 by now, and must not become 1/92.
-    return failure_time(1 / math.floor(1 / rate * (1 + 1e-12))) if rate > 0 else 0.0
+    return failure_time(1 / float(np.floor(1 / rate * (1 + 1e-12)))) if rate > 0 else 0.0
 
 
 def events_of(fault: Fault, hits: Hits, site: Site) -> Events:
