@@ -1,8 +1,8 @@
 """Whether a campaign's uncertainty is what it says, measured where the truth is known.
 
-    python benchmarks/uncertainty.py [--cache FOLDER] [--images N] [--campaigns N] [--chips N]
+    python benchmarks/uncertainty.py [--cache FOLDER] [--images N] [--campaigns N] [--chips N] [--only NET ...]
 
-An 8-bit net for the 8x8 digits, two convolutions and a linear layer, is injected with each of its 30,272 single-bit
+8-bit nets for the 8x8 digits, two convolutions and a linear layer, are injected with each of their 30,272 single-bit
 weight faults, over all test images asked for. Campaigns that draw some of these faults are then simulated, thousands
 of them: how often does their 95 % interval hold the truth, and how many faults do they need? Comparisons of two rates
 and of two nets are campaigns over chips.
@@ -11,11 +11,12 @@ and of two nets are campaigns over chips.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from timing import parse_count, print_rows, verdict
@@ -25,9 +26,9 @@ from ftnas import campaign
 from ftnas.campaign.population import By
 from ftnas.campaign.subject import model_hash
 from ftnas.data import load_data
-from ftnas.faults import parse_fault
+from ftnas.faults import parse_fault, quantize
 from ftnas.quantization import QuantizedConv2d, QuantizedLinear
-from ftnas.runtime import seeded
+from ftnas.runtime import place, seeded
 from ftnas.training import TrainingSettings, train
 
 CLASSES = 10
@@ -39,6 +40,9 @@ PILOT = 20  # faults of each stratum, counted in, before the rest is allocated
 RATES = (1e-3, 2e-3, 5e-3, 1e-2)
 PAIRS = ((0, 1, 0.5), (2, 3, 0.5), (0, 3, None))  # of rates that are compared, and the goal
 
+HEADINGS = ("what", "measured", "goal", "")
+CPU = torch.device("cpu")
+
 Reals = NDArray[np.float64]
 Data = tuple[Tensor, Tensor]
 
@@ -46,10 +50,11 @@ Data = tuple[Tensor, Tensor]
 class DigitsNet(nn.Module):
     """Two convolutions and a linear layer, 3,784 weights: ``[N, 1, 8, 8] -> [N, 10]``."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, quantised: bool) -> None:
         super().__init__()
-        self.first, self.second = QuantizedConv2d(1, 8, 3), QuantizedConv2d(8, 16, 3)
-        self.classifier = QuantizedLinear(16 * 4 * 4, CLASSES)
+        self.first: nn.Module = QuantizedConv2d(1, 8, 3) if quantised else nn.Conv2d(1, 8, 3, padding=1)
+        self.second: nn.Module = QuantizedConv2d(8, 16, 3) if quantised else nn.Conv2d(8, 16, 3, padding=1)
+        self.classifier = (QuantizedLinear if quantised else nn.Linear)(16 * 4 * 4, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits."""
@@ -58,12 +63,21 @@ class DigitsNet(nn.Module):
         return logits
 
 
-def trained(data: Data, *, faults: Sequence[str] = ()) -> nn.Module:
+def converted(data: Data) -> nn.Module:
+    """Return a float net, trained on ``data`` and then quantised as a user's own would be."""
+    return place(quantize(trained(data, quantised=False), data[0]), CPU)
+
+
+def trained(data: Data, *, quantised: bool = True, faults: Sequence[str] = ()) -> nn.Module:
     """Return a net trained on ``data``, on faulty chips where there are ``faults``."""
     with seeded("digits net"):
-        net = DigitsNet()
+        net = place(DigitsNet(quantised=quantised), CPU)
     train(net, *data, settings=SETTINGS, faults=[parse_fault(fault) for fault in faults], key="digits net")
     return net.eval()
+
+
+# What is injected with every fault. The second has batch norm and power-of-two ranges, as those that a search trains.
+NETS: Mapping[str, Callable[[Data], nn.Module]] = {"converted": converted, "trained": trained}
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,8 +171,9 @@ def holds(intervals: Sequence[campaign.Interval], truth: float) -> float:
 def allocation_rows(truth: Truth, n: int, campaigns: int) -> list[Row]:
     """Return how many of simple random sampling's faults strata need for the same variance, pilot counted in."""
     rows = []
-    for by, goal in (("bit", 0.6), ("layer_bit", None)):
-        strata = [list(stratified(truth, by, n, seed)) for seed in range(campaigns)]  # type: ignore[arg-type]
+    goals: tuple[tuple[By, float | None], ...] = (("bit", 0.6), ("layer_bit", None))
+    for by, goal in goals:
+        strata = [list(stratified(truth, by, n, seed)) for seed in range(campaigns)]
         needed = share_needed(truth, [campaign.stratified_mean(parts) for parts in strata], n)
         rows.append(Row(f"faults needed by Neyman's allocation by {by}, of {n:,} drawn at random", needed, goal))
         intervals = [campaign.stratified_interval(parts, CONFIDENCE) for parts in strata]
@@ -188,32 +203,42 @@ def share_needed(truth: Truth, estimates: Sequence[float], n: int) -> float:
     return n * (variance / float(truth.shares.var(ddof=1)) + 1 / truth.population.size)
 
 
-def comparison_rows(nets: Sequence[nn.Module], data: Data, chips: int) -> list[Row]:
-    """Return how much less differences vary on the same chips than on chips of their own."""
-    same, other = ([accuracies(net, data, chips, study) for net in nets] for study in ("same", "other"))
-    rows = [Row(f"accuracy at {rate:g}", float(same[0][index].mean())) for index, rate in enumerate(RATES)]
-    for one, two, goal in PAIRS:
-        nested, independent = same[0][one] - same[0][two], same[0][one] - other[0][two]
-        title = f"variance of {RATES[one]:g} against {RATES[two]:g}: nested / independent chips"
-        rows.append(Row(title, ratio(nested, independent), goal))
-    for index, rate in enumerate(RATES):
-        paired, unpaired = same[0][index] - same[1][index], same[0][index] - other[1][index]
-        rows.append(Row(f"variance of two nets at {rate:g}: same / independent chips", ratio(paired, unpaired)))
+def rate_rows(net: nn.Module, data: Data, chips: int) -> list[Row]:
+    """Return how much less the difference of two rates varies on the same chips than on chips of their own."""
+    found = accuracies(net, data, chips)
+    rows = [Row(f"converted: accuracy at {rate:g}", float(found[index].mean())) for index, rate in enumerate(RATES)]
+    for low, high, goal in PAIRS:
+        title = f"converted: variance of {RATES[low]:g} against {RATES[high]:g}, nested / independent chips"
+        rows.append(Row(title, shared_variance(found[low], found[high]), goal))
     return rows
 
 
-def accuracies(net: nn.Module, data: Data, chips: int, study: str) -> Reals:
-    """Return the accuracy at each rate on each chip ``[rates, chips]``."""
+def net_rows(nets: Sequence[nn.Module], data: Data, chips: int) -> list[Row]:
+    """Return the same for the difference of two nets: trained quantised against converted, and against under faults."""
+    first, second, third = (accuracies(net, data, chips) for net in nets)
+    rows = []
+    for title, one, other in (("converted", first, second), ("trained under faults", third, second)):
+        for index, rate in enumerate(RATES):
+            what = f"variance of {title} against trained at {rate:g}, same / independent chips"
+            rows.append(Row(what, shared_variance(one[index], other[index])))
+    return rows
+
+
+def accuracies(net: nn.Module, data: Data, chips: int) -> Reals:
+    """Return the accuracy at each rate on each chip ``[rates, chips]``; the same chips for every net."""
     result = campaign.run(
-        net, data, "weights.bit_flip:1e-3", rates=RATES, chips=chips, study=study, batch_size=len(data[0])
+        net, data, "weights.bit_flip:1e-3", rates=RATES, chips=chips, study="benchmark", batch_size=len(data[0])
     )
     counted = [[campaign.Outcomes(**rate["images"]) for rate in unit["rates"]] for unit in result.units]
     return np.array([[images.share("correct_after") for images in chip] for chip in counted]).T
 
 
-def ratio(ours: Reals, theirs: Reals) -> float:
-    """Return the variance of ``ours`` over that of ``theirs``."""
-    return float(ours.var(ddof=1) / theirs.var(ddof=1))
+def shared_variance(one: Reals, other: Reals) -> float:
+    """Return the variance of a difference on the same chips ``[chips]`` over that on chips of their own.
+
+    The latter is the sum of the two variances, which the same chips give with less noise than more chips would.
+    """
+    return float((one - other).var(ddof=1) / (one.var(ddof=1) + other.var(ddof=1)))
 
 
 def main() -> None:
@@ -223,20 +248,20 @@ def main() -> None:
     parser.add_argument("--images", type=parse_count, default=500, help="test images (default: 500)")
     parser.add_argument("--campaigns", type=parse_count, default=4000, help="simulated campaigns (default: 4000)")
     parser.add_argument("--chips", type=parse_count, default=1000, help="chips of a comparison (default: 1000)")
+    parser.add_argument("--only", nargs="+", choices=NETS, default=[*NETS], help="nets (default: all)")
     options = parser.parse_args()
     digits = load_data("digits")
     training = (digits.train_images, digits.train_labels)
     data = (digits.test_images[: options.images], digits.test_labels[: options.images])
-    nets = trained(training), trained(training, faults=[TRAINING_FAULT])
-    truth = inject_everything(nets[0], data, options.cache)
-    rows = [
-        *truth_rows(truth),
-        *coverage_rows(truth, options.campaigns),
-        *allocation_rows(truth, 1000, options.campaigns),
-        *comparison_rows(nets, data, options.chips),
-    ]
-    caption = f"{truth.population.size:,} faults, images: {len(data[0])}, campaigns: {options.campaigns}"
-    print_rows(("what", "measured", "goal", ""), [row.texts() for row in rows], f"{caption}, chips: {options.chips}")
+    for name in options.only:
+        truth = inject_everything(NETS[name](training), data, options.cache)
+        rows = [*truth_rows(truth), *coverage_rows(truth, options.campaigns)]
+        rows += allocation_rows(truth, 1000, options.campaigns)
+        caption = f"{name}: {truth.population.size:,} faults, images: {len(data[0])}, campaigns: {options.campaigns}"
+        print_rows(HEADINGS, [row.texts() for row in rows], caption)
+    nets = converted(training), trained(training), trained(training, faults=[TRAINING_FAULT])
+    rows = [*rate_rows(nets[0], data, options.chips), *net_rows(nets, data, options.chips)]
+    print_rows(HEADINGS, [row.texts() for row in rows], f"images: {len(data[0])}, chips: {options.chips}")
 
 
 if __name__ == "__main__":

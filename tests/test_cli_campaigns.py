@@ -72,7 +72,7 @@ def test_chips_are_measured_written_and_drawn(run: Path, tmp_path: Path) -> None
 
 
 def test_single_faults_are_injected_written_and_drawn(run: Path, tmp_path: Path) -> None:
-    arguments = ("--single", "weights", "--by", "layer_bit", "--n", 250, "--kinds", "flip, stuck_at_1")
+    arguments = ("--single", "weights", "--by", "layer_bit", "--n", 460, "--kinds", "flip, stuck_at_1")
     printed = campaign(run, tmp_path / "c", *arguments, images=10)
     files = {path.name for path in (tmp_path / "c").iterdir()}
     assert files == {"records.jsonl", RESULTS, TABLE, LAYERS, LAYER_BITS, HEAT_MAP}
@@ -80,7 +80,7 @@ def test_single_faults_are_injected_written_and_drawn(run: Path, tmp_path: Path)
     assert content["population"] in printed
     assert "(flip, stuck_at_1), every bit alike" in content["population"]
     assert len(table(tmp_path / "c" / LAYER_BITS)) == 8 * len(table(tmp_path / "c" / LAYERS))
-    assert content["rows"][-1]["injected"] == 250
+    assert content["rows"][-1]["injected"] == 460
     assert "worst of" in printed
 
 
