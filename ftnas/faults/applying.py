@@ -15,7 +15,7 @@ from ftnas.faults.models import Fault
 from ftnas.quantization import Number
 
 
-def apply_(values: Tensor, fault: Fault, effect: Effect, *, number: Number, clean: Tensor) -> Tensor:
+def apply_(values: Tensor, fault: Fault, effect: Effect, *, number: Number, clean: Tensor) -> int:
     """Change the faulty ones of ``values``, which lie on the grid of ``number``, in place and outside autograd.
 
     Args:
@@ -26,28 +26,29 @@ def apply_(values: Tensor, fault: Fault, effect: Effect, *, number: Number, clea
         clean: the fault-free values, for models that look at all of them.
 
     Returns:
-        How many codes (of analogue faults, values) are now another, as a tensor ``[]`` on the device of ``values``.
+        How many codes (of analogue faults, values) are now another.
     """
     mechanism = MECHANISMS[type(fault)]
     with torch.no_grad():
         flat = flat_storage(values)
         index = storage_index(effect.element, values)
-        numbers = torch.from_numpy(effect.numbers).to(values.device)
-        before = flat.index_select(0, index).float()
+        # Few values, many small steps: numpy takes a tenth of the time that torch takes to begin each of them.
+        before = flat.index_select(0, index).float().cpu().numpy()
         if mechanism.analogue:
-            after = mechanism.change(fault, before, numbers, number, clean)
-            flat.index_copy_(0, index, after.to(flat.dtype))
-            return (after != before).sum()
-        channel = _channel(effect.element, values) if number.per_channel else None
-        codes = number.encode_at(before, channel)
-        changed = mechanism.change(fault, codes, numbers, number, clean)
-        flat.index_copy_(0, index, number.decode_at(changed, channel).to(flat.dtype))
-        return (changed != codes).sum()
+            after = mechanism.change(fault, before, effect.numbers, number, clean)
+            changed = after != before
+        else:
+            channel = _channel(effect.element, values) if number.per_channel else None
+            codes = number.encode_at(before, channel)
+            faulty = mechanism.change(fault, codes, effect.numbers, number, clean)
+            after, changed = number.decode_at(faulty, channel), faulty != codes
+        flat.index_copy_(0, index, torch.from_numpy(after).to(flat))
+        return int(np.count_nonzero(changed))
 
 
-def _channel(element: Integers, values: Tensor) -> Tensor:
+def _channel(element: Integers, values: Tensor) -> Integers:
     """Return the index in dimension 0 of each element."""
-    return torch.from_numpy(element // (values.numel() // values.shape[0])).to(values.device)
+    return element // (values.numel() // values.shape[0])
 
 
 def replace_value(weight: Tensor, faulty: Tensor, *, masked: Sequence[Integers]) -> Tensor:

@@ -47,6 +47,7 @@ from ftnas.faults.models import (
 from ftnas.quantization import FixedPoint, Number
 
 Table = NDArray[np.int32]
+Reals = NDArray[np.float32]
 
 
 class Effect(NamedTuple):
@@ -71,7 +72,7 @@ class Mechanism:
 
     numbers: Callable[[Any, Events, Any, Tensor], Table]
     join: tuple[np.ufunc, ...]
-    change: Callable[[Any, Tensor, Tensor, Any, Tensor], Tensor]
+    change: Callable[[Any, Any, Table, Any, Tensor], Any]
     analogue: bool = False
     words: bool = True
 
@@ -123,8 +124,9 @@ def _bit_table(bits: int, signed: bool) -> Table:
     return np.where((bits - 1 == BIT) & signed, np.int32(-(1 << bits - 1)), _ONE_BIT)[None]
 
 
-def _flip(fault: BitFlip, codes: Tensor, masks: Tensor, number: Number, clean: Tensor) -> Tensor:
-    return codes ^ masks[0]
+def _flip(fault: BitFlip, codes: Words, masks: Table, number: Number, clean: Tensor) -> Words:
+    changed: Words = codes ^ masks[0]
+    return changed
 
 
 def _masks(fault: Fault, events: Events, number: Number, clean: Tensor) -> Table:
@@ -180,9 +182,10 @@ def _as_code(word: Words, number: Number) -> Words:
     return np.where((low >> number.bits - 1) & number.signed, low - (1 << number.bits), low).astype(np.int32)
 
 
-def _mask(fault: Fault, codes: Tensor, masks: Tensor, number: Number, clean: Tensor) -> Tensor:
-    keep, put, flips = masks.unbind()
-    return ((codes & keep) | put) ^ flips
+def _mask(fault: Fault, codes: Words, masks: Table, number: Number, clean: Tensor) -> Words:
+    keep, put, flips = masks
+    changed: Words = ((codes & keep) | put) ^ flips
+    return changed
 
 
 def _bias_numbers(fault: BitBias | MacBitBias, events: Events, number: FixedPoint, clean: Tensor) -> Table:
@@ -194,10 +197,13 @@ def _bias_table() -> Table:
     return (VALUE * _ONE_BIT)[None].astype(np.int32)
 
 
-def _bias(fault: BitBias | MacBitBias, codes: Tensor, biases: Tensor, number: FixedPoint, clean: Tensor) -> Tensor:
+def _bias(fault: BitBias | MacBitBias, codes: Words, biases: Table, number: FixedPoint, clean: Tensor) -> Words:
     if isinstance(fault, MacBitBias) and fault.bias == "published":
-        return torch.minimum(codes + 2 ** (number.bits - 1), _largest_code(number, clean).clamp_(max=number.high))
-    return (codes + biases[0]).clamp_(number.low, number.high)
+        largest = min(_largest_code(number, clean), number.high)
+        changed: Words = (codes + 2 ** (number.bits - 1)).clip(max=largest)
+    else:
+        changed = (codes + biases[0]).clip(number.low, number.high)
+    return changed
 
 
 def _cell_numbers(fault: StuckCell | BitwiseStuckCell, events: Events, number: FixedPoint, clean: Tensor) -> Table:
@@ -215,45 +221,48 @@ def _cell_table() -> Table:
     return np.stack([~positive, positive * VALUE, ~negative, negative * VALUE]).astype(np.int32)
 
 
-def _whole(fault: StuckCell, codes: Tensor, cells: Tensor, number: FixedPoint, clean: Tensor) -> Tensor:
+def _whole(fault: StuckCell, codes: Words, cells: Table, number: FixedPoint, clean: Tensor) -> Words:
     if fault.reach == "range_end":
         return _pair(codes, cells, number, reach=-number.low)
     return _pair(codes, cells, number, reach=_largest_code(number, clean))
 
 
-def _largest_code(number: FixedPoint, clean: Tensor) -> Tensor:
-    """Return the largest magnitude of ``clean`` in steps, as an int32 scalar."""
-    return (clean.detach().float() / number.scale_of(clean)).abs().amax().round().to(torch.int32)
+def _largest_code(number: FixedPoint, clean: Tensor) -> int:
+    """Return the largest magnitude of ``clean`` in steps."""
+    return round(float((clean.detach().float() / number.scale_of(clean)).abs().amax()))
 
 
-def _bitwise(fault: BitwiseStuckCell, codes: Tensor, cells: Tensor, number: FixedPoint, clean: Tensor) -> Tensor:
-    return _pair(codes.clamp(-number.high, number.high), cells, number, reach=number.high)
+def _bitwise(fault: BitwiseStuckCell, codes: Words, cells: Table, number: FixedPoint, clean: Tensor) -> Words:
+    return _pair(codes.clip(-number.high, number.high), cells, number, reach=number.high)
 
 
-def _pair(codes: Tensor, cells: Tensor, number: FixedPoint, *, reach: int | Tensor) -> Tensor:
+def _pair(codes: Words, cells: Table, number: FixedPoint, *, reach: int) -> Words:
     """Return positive minus negative cell, each holding what it keeps or is set to (at most ``reach``)."""
-    keep_positive, set_positive, keep_negative, set_negative = cells.unbind()
-    positive: Tensor = (codes.clamp_min(0) & keep_positive) | (set_positive & reach)
-    negative: Tensor = ((-codes).clamp_min_(0) & keep_negative) | (set_negative & reach)
-    return (positive - negative).clamp_(number.low, number.high)
+    keep_positive, set_positive, keep_negative, set_negative = cells
+    positive = (codes.clip(min=0) & keep_positive) | (set_positive & reach)
+    negative = ((-codes).clip(min=0) & keep_negative) | (set_negative & reach)
+    difference: Words = (positive - negative).clip(number.low, number.high)
+    return difference
 
 
 def _normals(fault: LogNormal | Gaussian, events: Events, number: Number, clean: Tensor) -> Table:
     return events.amount[None]
 
 
-def _multiply(fault: LogNormal, values: Tensor, normals: Tensor, number: Number, clean: Tensor) -> Tensor:
-    return values * (fault.sigma * normals[0].view(torch.float32)).exp()
+def _multiply(fault: LogNormal, values: Reals, normals: Table, number: Number, clean: Tensor) -> Reals:
+    varied: Reals = values * np.exp(fault.sigma * normals[0].view(np.float32))
+    return varied
 
 
-def _add(fault: Gaussian, values: Tensor, normals: Tensor, number: Number, clean: Tensor) -> Tensor:
-    noise = fault.sigma * normals[0].view(torch.float32)
+def _add(fault: Gaussian, values: Reals, normals: Table, number: Number, clean: Tensor) -> Reals:
+    noise = fault.sigma * normals[0].view(np.float32)
     if fault.target == "weights":
-        return values + noise * clean.detach().abs().amax().float()
+        varied: Reals = values + noise * float(clean.detach().abs().amax())
+        return varied
     if not isinstance(number, FixedPoint):
         raise FaultError(f"{fault.name} is relative to the range of fixed-point numbers, got {number}")
-    end = max(number.high, -number.low)
-    return number.decode(number.encode(values + noise * end * number.scale_of(values)))
+    end = max(abs(end) for end in number.ends)
+    return number.decode_at(number.encode_at(values + noise * end))
 
 
 _ONE_BIT: Table = np.left_shift(np.int32(1), BIT.clip(0, 31), dtype=np.int32)

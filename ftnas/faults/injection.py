@@ -56,7 +56,7 @@ class Injection:
         self._weight_effects: dict[tuple[str, int, bool, int | None], list[_Hit]] = {}
         self._applied: dict[_Key, int] = {}
         self._met: dict[_Key, int] = {}
-        self._effective: dict[_Key, Tensor] = {}
+        self._effective: dict[_Key, int] = {}
         fleeting = any(duration(fault) != "permanent" for _, fault in self._weight_faults)
         self._fleeting_weights = fleeting and not isinstance(source, Plan)
 
@@ -70,7 +70,7 @@ class Injection:
 
     def _count(self, name: str, planned: Mapping[_Key, int]) -> Count:
         keys = [key for key in planned if key[0] == name]
-        effective = sum(int(self._effective[key]) for key in keys if key in self._effective)
+        effective = sum(self._effective.get(key, 0) for key in keys)
         return Count(
             planned=sum(planned[key] for key in keys),
             applied=sum(self._applied.get(key, 0) for key in keys),
@@ -112,7 +112,7 @@ class Injection:
             effect = effect_of(fault, plan.events_from(self.first_image), number, features)
             changed = apply_(features, fault, effect, number=number, clean=features)
             self._met[key] = self._met.get(key, 0) + len(effect.element)
-            self._effective[key] = self._effective[key] + changed if key in self._effective else changed
+            self._effective[key] = self._effective.get(key, 0) + changed
 
     def _weight_hits(self, site: Site, number: Number, weight: Tensor) -> list[_Hit]:
         """Return what hits the weight at ``site``: drawn once, or for each batch where weight faults do not last."""

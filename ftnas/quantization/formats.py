@@ -6,9 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+Reals = NDArray[np.float32]
+Words = NDArray[np.int32]
+Integers = NDArray[np.int64]
 Word = Literal["float32", "bfloat16", "float16"]
 
 _TYPES: Mapping[Word, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -70,29 +75,29 @@ class FixedPoint:
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the int32 codes of ``x``: clamped to the range first, then rounded half to even."""
-        return self._encode(x, self.scale_of(x))
+        return (x / self.scale_of(x)).clamp(self.low, self.high).round().to(torch.int32)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Return the values of ``codes`` as float32."""
         return codes.to(torch.float32) * self.scale_of(codes)
 
-    def encode_at(self, values: Tensor, channel: Tensor | None = None) -> Tensor:
+    def encode_at(self, values: Reals, channel: Integers | None = None) -> Words:
         """Return the int32 codes of ``values`` ``[k]``; ``channel`` ``[k]`` is the index of each in dimension 0."""
-        return self._encode(values, self._scale_at(values, channel))
+        codes: Words = np.rint((values / self._scale_at(channel)).clip(self.low, self.high)).astype(np.int32)
+        return codes
 
-    def decode_at(self, codes: Tensor, channel: Tensor | None = None) -> Tensor:
+    def decode_at(self, codes: Words, channel: Integers | None = None) -> Reals:
         """Return the values of ``codes`` ``[k]``, as float32; ``channel`` as for ``encode_at``."""
-        return codes.to(torch.float32) * self._scale_at(codes, channel)
+        values: Reals = codes.astype(np.float32) * self._scale_at(channel)
+        return values
 
-    def _encode(self, x: Tensor, scale: float | Tensor) -> Tensor:
-        return (x / scale).clamp(self.low, self.high).round().to(torch.int32)
-
-    def _scale_at(self, picked: Tensor, channel: Tensor | None) -> float | Tensor:
+    def _scale_at(self, channel: Integers | None) -> float | Reals:
         if not isinstance(self.scale, tuple):
             return self.scale
         if channel is None:
             raise ValueError("a format with a scale per channel needs the channel of each value")
-        return torch.tensor(self.scale, device=picked.device)[channel.to(picked.device)]
+        scales: Reals = np.array(self.scale, np.float32)[channel]
+        return scales
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,13 +149,15 @@ class FloatWord:
             return codes.to(torch.int32).view(torch.float32)
         return codes.to(torch.int16).view(self.dtype).to(torch.float32)
 
-    def encode_at(self, values: Tensor, channel: Tensor | None = None) -> Tensor:
+    def encode_at(self, values: Reals, channel: Integers | None = None) -> Words:
         """Return the int32 bit patterns of ``values`` ``[k]``; the channel does not matter."""
-        return self.encode(values)
+        words: Words = self.encode(torch.from_numpy(values)).numpy()
+        return words
 
-    def decode_at(self, codes: Tensor, channel: Tensor | None = None) -> Tensor:
+    def decode_at(self, codes: Words, channel: Integers | None = None) -> Reals:
         """Return the values of ``codes`` ``[k]`` as float32; the channel does not matter."""
-        return self.decode(codes)
+        values: Reals = self.decode(torch.from_numpy(codes)).numpy()
+        return values
 
 
 Number: TypeAlias = FixedPoint | FloatWord
