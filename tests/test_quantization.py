@@ -202,6 +202,17 @@ def test_a_choice_replaces_the_layers_own_for_one_pass(images: Tensor) -> None:
     assert len(layer(images, coarse).unique()) <= 4 < len(layer(images).unique())
 
 
+def test_a_blend_notes_the_range_of_its_features_once_a_pass() -> None:
+    choices = (Quantization(), Quantization(feature_bits=4), Quantization(feature_range=Range("max")))
+    blended, plain = (QuantizedConv2d(3, 4, 3, norm="none", choices=choices) for _ in range(2))
+    plain.load_state_dict(blended.state_dict())
+    for scale in (1.0, 5.0):
+        images = scale * torch.randn(8, 3, 6, 6, generator=torch.Generator().manual_seed(1))
+        blended(images, Blend(choices, torch.tensor([0.2, 0.3, 0.5])))
+        plain(images, choices[0])
+    assert float(blended.feature_limit) == pytest.approx(float(plain.feature_limit), rel=1e-5)
+
+
 def test_a_blend_of_one_choice_is_that_choice(images: Tensor) -> None:
     layer = convolution("fixed(2)", "fixed(1)")
     certain = Blend(layer.choices, torch.tensor([0.0, 1.0]))

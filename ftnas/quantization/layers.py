@@ -120,12 +120,16 @@ class QuantizedLayer(nn.Module):
 
     def quantized_output(self, y: Tensor, quantization: Quantization | Blend) -> Tensor:
         """Return ``y`` on its grid, faulty where a tap says so. Changes ``y`` in place where it can."""
-        if isinstance(quantization, Blend):
-            parts = zip(quantization.weights, quantization.choices, strict=True)
-            return torch.stack([share * self.quantized_output(y.clone(), choice) for share, choice in parts]).sum(0)
+        choices = quantization.choices if isinstance(quantization, Blend) else (quantization,)
+        if current_tap() is None and self.training:
+            self._watch(y, choices)
+        if not isinstance(quantization, Blend):
+            return self._on_grid(y, quantization)
+        parts = zip(quantization.weights, choices, strict=True)
+        return torch.stack([share * self._on_grid(y.clone(), choice) for share, choice in parts]).sum(0)
+
+    def _on_grid(self, y: Tensor, quantization: Quantization) -> Tensor:
         tap = current_tap()
-        if tap is None and self.training and quantization.word == "integer":
-            self._watch(y, quantization)
         policy, number = quantization.feature_range.policy, self.feature_number(quantization)
         if policy == "learned" and isinstance(number, FixedPoint):
             y = snap_learned(y, self.learned_feature_limit, number)
@@ -138,11 +142,14 @@ class QuantizedLayer(nn.Module):
             tap.output(self, y, number)
         return y
 
-    def _watch(self, y: Tensor, quantization: Quantization) -> None:
-        limits, signed = quantization.feature_range, quantization.feature_signed
-        if limits.policy == "learned":
+    def _watch(self, y: Tensor, choices: Sequence[Quantization]) -> None:
+        """Note the range of ``y``, once however many of ``choices`` want to know it."""
+        asking = [choice for choice in choices if choice.word == "integer"]
+        policies = {choice.feature_range.policy for choice in asking}
+        signed = any(choice.feature_signed for choice in asking)
+        if "learned" in policies:
             _start(self.learned_feature_limit, y, signed=signed)
-        elif limits.policy != "fixed":
+        if not policies <= {"learned", "fixed"}:
             first = float(self.feature_limit) <= ONLY_ZEROS
             peak = _peak(y, signed=signed).clamp_min_(ONLY_ZEROS)
             self.feature_limit.lerp_(peak, 1.0 if first else self.momentum)
