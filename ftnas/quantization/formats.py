@@ -83,7 +83,8 @@ class FixedPoint:
 
     def encode_at(self, values: Reals, channel: Integers | None = None) -> Words:
         """Return the int32 codes of ``values`` ``[k]``; ``channel`` ``[k]`` is the index of each in dimension 0."""
-        codes: Words = np.rint((values / self._scale_at(channel)).clip(self.low, self.high)).astype(np.int32)
+        with np.errstate(invalid="ignore"):  # the NaN of a diverged net has no code; it gets some
+            codes: Words = np.rint((values / self._scale_at(channel)).clip(self.low, self.high)).astype(np.int32)
         return codes
 
     def decode_at(self, codes: Words, channel: Integers | None = None) -> Reals:
