@@ -12,6 +12,7 @@ import argparse
 import itertools
 import math
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -211,6 +212,8 @@ def float_steps(net: nn.Module, images: Tensor) -> dict[str, Steps]:
 def compiled_steps(net: nn.Module, images: Tensor) -> dict[str, Steps]:
     """Return passes of compiled nets, each on another chip; what compilation took is printed."""
     chips = itertools.count()
+    torch.compiler.config.force_disable_caches = True  # or an earlier run's compilation would be found on disk
+    warnings.filterwarnings("ignore", message="dynamo_pgo force disabled")
 
     def compiled(fault: Fault) -> Steps:
         began = time.perf_counter()

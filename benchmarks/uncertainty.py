@@ -11,6 +11,7 @@ and of two nets are campaigns over chips.
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +25,10 @@ from torch import Tensor, nn
 
 from ftnas import campaign
 from ftnas.campaign.population import By
+from ftnas.campaign.samples import LEAST_AFTER_PILOT, pilot_size
 from ftnas.campaign.subject import model_hash
 from ftnas.data import load_data
+from ftnas.errors import CampaignError
 from ftnas.faults import parse_fault, quantize
 from ftnas.quantization import QuantizedConv2d, QuantizedLinear
 from ftnas.runtime import place, seeded
@@ -36,9 +39,9 @@ SETTINGS = TrainingSettings(epochs=15, learning_rate=0.05)
 TRAINING_FAULT = "weights.bit_flip:3e-3"
 CONFIDENCE = 0.95
 CRITICAL = 0.01
-PILOT = 20  # faults of each stratum, counted in, before the rest is allocated
-RATES = (1e-3, 2e-3, 5e-3, 1e-2)
-PAIRS = ((0, 1, 0.5), (2, 3, 0.5), (0, 3, None))  # of rates that are compared, and the goal
+RATES = (1e-3, 1e-2, 1.5e-2, 2e-2)
+PAIRS = ((1, 2, 0.5), (1, 3, 0.5), (0, 1, None))  # of rates that are compared, and the goal
+RATES_OF_NETS = (0, 1)  # at which nets are compared
 
 HEADINGS = ("what", "measured", "goal", "")
 CPU = torch.device("cpu")
@@ -100,11 +103,15 @@ class Truth:
     @property
     def is_critical(self) -> NDArray[np.bool_]:
         """Which faults change at least ``CRITICAL`` of the images ``[faults]``."""
-        return self.shares >= CRITICAL
+        return self.shares >= CRITICAL * (1 - 1e-12)
 
 
 def inject_everything(net: nn.Module, data: Data, cache: Path | None) -> Truth:
-    """Inject every fault, or read what ``cache`` has of this net and as many images."""
+    """Inject every fault, or read what ``cache`` has of this net and as many images.
+
+    Raises:
+        CampaignError: no fault changes any answer.
+    """
     population = campaign.population_of(net)
     path = None if cache is None else cache / f"changed-{model_hash(net)}-{len(data[0])}.npy"
     if path is not None and path.exists():
@@ -112,6 +119,8 @@ def inject_everything(net: nn.Module, data: Data, cache: Path | None) -> Truth:
     result = campaign.run_single(net, data, exhaustive=True, batch_size=len(data[0]))
     counted = [campaign.Outcomes(**unit["images"]) for unit in result.units]
     shares = np.array([images.changed / images.images for images in counted])
+    if not shares.any():
+        raise CampaignError(f"images: {len(data[0])}; no fault changes the answer to one of them, take more")
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         np.save(path, shares)
@@ -174,9 +183,10 @@ def allocation_rows(truth: Truth, n: int, campaigns: int) -> list[Row]:
     goals: tuple[tuple[By, float | None], ...] = (("bit", 0.6), ("layer_bit", None))
     for by, goal in goals:
         strata = [list(stratified(truth, by, n, seed)) for seed in range(campaigns)]
-        needed = share_needed(truth, [campaign.stratified_mean(parts) for parts in strata], n)
+        pilot = [pilot_size(n, len(strata[0]))] * len(strata[0])
+        needed = share_needed(truth, [campaign.stratified_mean(parts, pilot=pilot) for parts in strata], n)
         rows.append(Row(f"faults needed by Neyman's allocation by {by}, of {n:,} drawn at random", needed, goal))
-        intervals = [campaign.stratified_interval(parts, CONFIDENCE) for parts in strata]
+        intervals = [campaign.stratified_interval(parts, CONFIDENCE, pilot=pilot) for parts in strata]
         rows.append(Row(f"coverage, {n:,} faults allocated by {by}", holds(intervals, truth.mean), 0.93, True))
     return rows
 
@@ -184,14 +194,15 @@ def allocation_rows(truth: Truth, n: int, campaigns: int) -> list[Row]:
 def stratified(truth: Truth, by: By, n: int, seed: int) -> Iterator[tuple[int, Reals]]:
     """Yield size and drawn shares of each stratum in one campaign of ``n`` faults, whose pilot sets the allocation."""
     strata = truth.population.strata(by)
+    pilot = pilot_size(n, len(strata))
     sizes = [stratum.size for stratum in strata]
 
     def draw(stratum: int, count: int) -> Reals:
         generator = np.random.default_rng((seed, stratum))  # the first of more are the same
         return truth.shares[truth.population.draw(strata[stratum], count, generator)]
 
-    pilots = [draw(index, PILOT) for index in range(len(strata))]
-    counts = campaign.neyman(sizes, campaign.pilot_deviations(pilots), n, floor=PILOT)
+    pilots = [draw(index, pilot) for index in range(len(strata))]
+    counts = campaign.neyman(sizes, campaign.pilot_deviations(pilots), n, floor=pilot + LEAST_AFTER_PILOT)
     for index, count in enumerate(counts):
         yield sizes[index], draw(index, count)
 
@@ -203,24 +214,26 @@ def share_needed(truth: Truth, estimates: Sequence[float], n: int) -> float:
     return n * (variance / float(truth.shares.var(ddof=1)) + 1 / truth.population.size)
 
 
-def rate_rows(net: nn.Module, data: Data, chips: int) -> list[Row]:
-    """Return how much less the difference of two rates varies on the same chips than on chips of their own."""
-    found = accuracies(net, data, chips)
-    rows = [Row(f"converted: accuracy at {rate:g}", float(found[index].mean())) for index, rate in enumerate(RATES)]
+def rate_rows(found: Reals) -> list[Row]:
+    """Return how much less the difference of two rates varies on the same chips than on chips of their own.
+
+    Args:
+        found: accuracy of one net at each rate on each chip ``[rates, chips]``.
+    """
+    rows = [Row(f"accuracy at {rate:g}", float(found[index].mean())) for index, rate in enumerate(RATES)]
     for low, high, goal in PAIRS:
-        title = f"converted: variance of {RATES[low]:g} against {RATES[high]:g}, nested / independent chips"
+        title = f"variance of {RATES[low]:g} against {RATES[high]:g}, nested / independent chips"
         rows.append(Row(title, shared_variance(found[low], found[high]), goal))
     return rows
 
 
-def net_rows(nets: Sequence[nn.Module], data: Data, chips: int) -> list[Row]:
-    """Return the same for the difference of two nets: trained quantised against converted, and against under faults."""
-    first, second, third = (accuracies(net, data, chips) for net in nets)
+def net_rows(found: Mapping[str, Reals]) -> list[Row]:
+    """Return the same for the difference of two nets at one rate; ``found`` is by net, as in ``rate_rows``."""
     rows = []
-    for title, one, other in (("converted", first, second), ("trained under faults", third, second)):
-        for index, rate in enumerate(RATES):
-            what = f"variance of {title} against trained at {rate:g}, same / independent chips"
-            rows.append(Row(what, shared_variance(one[index], other[index])))
+    for one, other in itertools.combinations(found, 2):
+        for index in RATES_OF_NETS:
+            title = f"variance of {one} against {other} at {RATES[index]:g}, same / independent chips"
+            rows.append(Row(title, shared_variance(found[one][index], found[other][index])))
     return rows
 
 
@@ -253,15 +266,16 @@ def main() -> None:
     digits = load_data("digits")
     training = (digits.train_images, digits.train_labels)
     data = (digits.test_images[: options.images], digits.test_labels[: options.images])
+    settings = f"images: {len(data[0])}, campaigns: {options.campaigns}, chips: {options.chips}"
+    found = {}
     for name in options.only:
-        truth = inject_everything(NETS[name](training), data, options.cache)
+        net = NETS[name](training)
+        truth, found[name] = inject_everything(net, data, options.cache), accuracies(net, data, options.chips)
         rows = [*truth_rows(truth), *coverage_rows(truth, options.campaigns)]
-        rows += allocation_rows(truth, 1000, options.campaigns)
-        caption = f"{name}: {truth.population.size:,} faults, images: {len(data[0])}, campaigns: {options.campaigns}"
-        print_rows(HEADINGS, [row.texts() for row in rows], caption)
-    nets = converted(training), trained(training), trained(training, faults=[TRAINING_FAULT])
-    rows = [*rate_rows(nets[0], data, options.chips), *net_rows(nets, data, options.chips)]
-    print_rows(HEADINGS, [row.texts() for row in rows], f"images: {len(data[0])}, chips: {options.chips}")
+        rows += [*allocation_rows(truth, 1000, options.campaigns), *rate_rows(found[name])]
+        print_rows(HEADINGS, [row.texts() for row in rows], f"{name}: {truth.population.size:,} faults, {settings}")
+    found["trained under faults"] = accuracies(trained(training, faults=[TRAINING_FAULT]), data, options.chips)
+    print_rows(HEADINGS, [row.texts() for row in net_rows(found)], settings)
 
 
 if __name__ == "__main__":

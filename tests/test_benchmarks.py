@@ -109,7 +109,7 @@ def test_the_benchmark_of_faults_prints_a_verdict_for_every_goal():
 
 @pytest.mark.slow
 def test_the_benchmark_of_uncertainty_prints_the_same_from_its_cache(tmp_path):
-    options = ["--only", "converted", "--images", "10", "--campaigns", "20", "--chips", "5", "--cache", str(tmp_path)]
+    options = ["--only", "converted", "--images", "50", "--campaigns", "20", "--chips", "9", "--cache", str(tmp_path)]
     first, second = (printed("uncertainty.py", *options) for _ in range(2))
     assert first.count(" met ") + first.count(" missed ") == 9
     assert first == second

@@ -141,13 +141,17 @@ def _everything(
     return _injected(strata, groups, sampling, engine)
 
 
+def pilot_size(n: int, strata: int) -> int:
+    """Return how many of ``n`` faults each stratum's pilot takes: a quarter at most, since it stands for itself only."""
+    return max(2, min(NEYMAN_PILOT, n // (4 * strata)))
+
+
 def _after_pilot(
     draws: _Draws, strata: Sequence[Stratum], sampling: Sampling, engine: Engine[FaultUnit], n: int
 ) -> tuple[tuple[int, ...], int]:
     """Inject a pilot, and return how many of ``n`` faults each stratum gets by it, and how many of those were it."""
     sizes = [stratum.size for stratum in strata]
-    # The pilot stands for itself only, so it is to be a small part of all.
-    pilot = sampling.pilot or max(2, min(NEYMAN_PILOT, n // (6 * len(strata))))
+    pilot = sampling.pilot or pilot_size(n, len(strata))
     least = pilot + LEAST_AFTER_PILOT
     proportional(sizes, n, floor=least)  # refuses an n that this exceeds, before anything is injected
     groups = [draws.of(stratum, min(pilot, stratum.size)) for stratum in strata]
