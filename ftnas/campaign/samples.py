@@ -142,7 +142,7 @@ def _everything(
 
 
 def pilot_size(n: int, strata: int) -> int:
-    """Return how many of ``n`` faults each stratum's pilot takes: a quarter at most, since it stands for itself only."""
+    """Return how many of ``n`` faults each stratum's pilot takes: a quarter at most, as it stands for itself only."""
     return max(2, min(NEYMAN_PILOT, n // (4 * strata)))
 
 
