@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
 from ftnas.errors import FaultError
-from ftnas.faults import CompiledNet, inject
+from ftnas.faults import Chip, CompiledNet, inject, parse_fault, sites
+from ftnas.faults.compiled import capacity
 from ftnas.quantization import QuantizedConv2d
 
 BATCH = 16
@@ -75,6 +77,16 @@ def test_it_knows_every_fault_of_codes(net: Net, images: Tensor, fault: str) -> 
     compiled = CompiledNet(net, images, fault, backend="eager")
     for chip in range(2):
         assert torch.equal(compiled(images, chip=chip), injected(net, images, [fault], chip=chip))
+
+
+def test_there_is_room_for_what_one_image_has_in_all_images_if_faults_last() -> None:
+    net = nn.Sequential(QuantizedConv2d(1, 1, 3))
+    net(torch.randn(8, 1, 8, 8))
+    where = replace(sites(net, "0.output")[0], shape=(1, 8, 8))
+    fault = parse_fault("features.bit_flip:1e-3:duration=permanent")
+    most = max(len(Chip("room", chip, (fault,)).site_plan(where, 0, range(64))) for chip in range(300))
+    assert most <= capacity(fault, where, 64) < 64 * 64
+    assert most > capacity(replace(fault, duration="transient"), where, 64)  # which is not enough
 
 
 def test_another_chip_compiles_nothing(images: Tensor, compiled: CompiledNet) -> None:

@@ -37,8 +37,9 @@ from ftnas.quantization import (
 class CompiledNet:
     """A copy of a network in evaluation mode, compiled by ``torch.compile`` as one graph, with room for faults.
 
-    Compilation takes half a minute for a ResNet-20 and a C++ compiler, so it pays for long campaigns only. The compiler
-    rounds some operations differently, so a value may land on the neighbouring code: compare compiled with compiled.
+    Compilation needs a C++ compiler and 12 to 16 s for a ResNet-20 (``benchmarks/faults.py``), more on a busy machine,
+    so it pays for long campaigns only. The compiler rounds some operations differently, so a value may land on the
+    neighbouring code: compare compiled with compiled.
 
     Args:
         model: its ranges are known; each quantised layer runs once in a forward pass. It is left as it is.
@@ -253,8 +254,10 @@ def capacity(fault: Fault, site: Site, images: int) -> int:
     """
     if not can_be_rows(fault):
         raise FaultError(f"{fault} cannot be compiled; inject it into the model itself")
-    parts = parts_of(fault, site) * images
-    largest = max(1, site.values * images // max(1, parts)) if parts else 1
-    share = -math.expm1(-time_of(fault, site))
-    expected = parts * share
-    return min(site.values * images, largest * math.ceil(expected + 6 * math.sqrt(expected) + 8))
+    # Faults that last are drawn for one image and met by all, so their number varies by whole batches.
+    drawn = images if duration(fault) == "transient" else 1
+    parts = parts_of(fault, site)
+    values_of_part = max(1, site.values // parts)
+    expected = parts * drawn * -math.expm1(-time_of(fault, site))
+    room = values_of_part * math.ceil(expected + 6 * math.sqrt(expected) + 8) * (images // drawn)
+    return min(site.values * images, room)
