@@ -59,11 +59,8 @@ class SitePlan:
 
     def of_images(self, images: range) -> SitePlan:
         """Return the events of ``images`` only."""
-        values, element = math.prod(self.shape), self.events.element
-        first, last = (int(element.searchsorted(image * values)) for image in (images.start, images.stop))
-        if last - first == len(self):
-            return self
-        return SitePlan(*self.label, self.events.part(slice(first, last)))
+        values = math.prod(self.shape)
+        return SitePlan(*self.label, self.events.between(images.start * values, images.stop * values))
 
     def events_from(self, image: int) -> Events:
         """Return the events with elements counted from the first value of ``image``."""
@@ -128,8 +125,7 @@ def _draw_transient(chip: Chip, site: Site, fault: int, images: range) -> Events
     drawn = joined([_draw_block(chip, site, fault, block=block, values=site.values * BLOCK) for block in blocks])
     if len(blocks) * BLOCK == len(images):
         return drawn
-    first, last = (int(drawn.element.searchsorted(image * site.values)) for image in (images.start, images.stop))
-    return drawn.part(slice(first, last))
+    return drawn.between(images.start * site.values, images.stop * site.values)
 
 
 def _draw_lasting(chip: Chip, site: Site, fault: int, images: range) -> Events:

@@ -31,8 +31,6 @@ from ftnas.faults.models import (
     BitwiseStuckCell,
     DirectedFlip,
     Fault,
-    Gaussian,
-    LogNormal,
     MacBitBias,
     OutputPattern,
     RandomValue,
@@ -76,8 +74,6 @@ def events_of(fault: Fault, hits: Hits, site: Site) -> Events:
     """Return what ``hits`` on the parts of ``site`` (of images one after another) do."""
     if isinstance(fault, OutputPattern):
         return _pattern(fault, hits, site)
-    if fault.rate and isinstance(fault, LogNormal | Gaussian):
-        raise TypeError(f"{fault.name} has no hits; every value varies")
     element, part = _split(hits.position, _PARTS[type(fault)](fault, site.bits))
     happens, amount = _DRAWS[type(fault)](fault, part, hits.mark, site.bits)
     events = Events(element, happens.astype(np.uint16), *([] if amount is None else [amount]))
@@ -180,8 +176,6 @@ _PARTS: Mapping[type[Fault], Callable[[Any, int], int]] = {
     MacBitBias: _one_for_each_value,
     StuckCell: lambda fault, bits: 2,
     BitwiseStuckCell: lambda fault, bits: 2 * (bits - 1),
-    LogNormal: _one_for_each_value,
-    Gaussian: _one_for_each_value,
 }
 
 _DRAWS: Mapping[type[Fault], Draw] = {

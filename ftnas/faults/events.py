@@ -63,6 +63,11 @@ class Events(NamedTuple):
         amount = self.amount[chosen] if len(self.amount) else NO_AMOUNT
         return Events(self.element[chosen], self.what[chosen], amount)
 
+    def between(self, first: int, last: int) -> Events:
+        """Return the events of the elements from ``first`` up to, without it, ``last``."""
+        start, stop = (int(self.element.searchsorted(end)) for end in (first, last))
+        return self if stop - start == len(self.element) else self.part(slice(start, stop))
+
     def moved(self, by: int) -> Events:
         """Return the events with ``by`` added to their elements."""
         return self._replace(element=self.element + by) if by else self

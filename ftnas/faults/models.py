@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from ftnas.errors import FaultError
 
@@ -13,20 +13,22 @@ Reach = Literal["layer_max", "range_end"]
 Duration = Literal["transient", "intermittent", "permanent"]
 Shape = Literal["point", "row", "channel", "block", "across_channels"]
 Value = Literal["in_range", "out_of_range", "zero", "flip"]
+Rounding = Literal["exact", "published"]
+Bias = Literal["any_bit", "published"]
 
 # Share of stuck cells that are stuck at full conductance, as in the code behind arXiv 2003.10375; the rest is at 0.
 STUCK_AT_ONE = 0.163
 
 # What an option may be, by its name; all other options but those below are numbers in [0, 1].
 CHOICES: dict[str, tuple[str, ...]] = {
-    "target": ("weights", "features"),
-    "scope": ("convolutions", "all"),
-    "reach": ("layer_max", "range_end"),
-    "duration": ("transient", "intermittent", "permanent"),
-    "shape": ("point", "row", "channel", "block", "across_channels"),
-    "value": ("in_range", "out_of_range", "zero", "flip"),
-    "rounding": ("exact", "published"),
-    "bias": ("any_bit", "published"),
+    "target": get_args(Target),
+    "scope": get_args(Scope),
+    "reach": get_args(Reach),
+    "duration": get_args(Duration),
+    "shape": get_args(Shape),
+    "value": get_args(Value),
+    "rounding": get_args(Rounding),
+    "bias": get_args(Bias),
 }
 COUNTS = ("adjacent", "size")
 STRENGTHS = ("sigma",)
@@ -38,13 +40,11 @@ class FaultModel:
     Attributes:
         model: the second half of its name.
         strength: the field that says how much fails; empty where nothing is drawn.
-        lasts: the ``duration`` of a model that has no such option.
     """
 
     __slots__ = ()
     model: ClassVar[str]
     strength: ClassVar[str] = "rate"
-    lasts: ClassVar[Duration] = "transient"
 
     def __post_init__(self) -> None:
         for field in fields(self):  # type: ignore[arg-type]
@@ -145,8 +145,8 @@ class MacBitBias(FaultModel):
 
     rate: float
     scope: Scope = "convolutions"
-    rounding: Literal["exact", "published"] = "exact"
-    bias: Literal["any_bit", "published"] = "any_bit"
+    rounding: Rounding = "exact"
+    bias: Bias = "any_bit"
     duration: Duration | None = None
     activity: float = 0.5
     target: ClassVar[Target] = "features"
@@ -190,7 +190,6 @@ class StuckCell(FaultModel):
     scope: Scope = "convolutions"
     target: ClassVar[Target] = "weights"
     model: ClassVar[str] = "stuck_cell"
-    lasts: ClassVar[Duration] = "permanent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +201,6 @@ class BitwiseStuckCell(FaultModel):
     scope: Scope = "convolutions"
     target: ClassVar[Target] = "weights"
     model: ClassVar[str] = "bitwise_stuck_cell"
-    lasts: ClassVar[Duration] = "permanent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +215,6 @@ class LogNormal(FaultModel):
     target: ClassVar[Target] = "weights"
     model: ClassVar[str] = "log_normal"
     strength: ClassVar[str] = "sigma"
-    lasts: ClassVar[Duration] = "permanent"
 
     @property
     def rate(self) -> float:
@@ -275,7 +272,7 @@ Fault = (
 def duration(fault: Fault) -> Duration:
     """Return how long a failure lasts; by default that of weights for as long as the chip, that of features once."""
     chosen: Duration | None = getattr(fault, "duration", None)
-    return chosen or ("permanent" if fault.target == "weights" else fault.lasts)
+    return chosen or ("permanent" if fault.target == "weights" else "transient")
 
 
 def with_rate(fault: Fault, rate: float) -> Fault:
