@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -59,7 +59,7 @@ def explicit_plan(
     Raises:
         FaultError: a site, element, bit or image does not exist, or a bit is listed twice.
     """
-    known = {site.name: _shaped(site, shapes or {}) for site in sites(model)}
+    known = {site.name: site for site in sites(model, shapes=shapes)}
     for flip in flips:
         _check(flip, known, images)
     _check_distinct(flips)
@@ -95,12 +95,6 @@ def _rows(planned: SitePlan) -> Iterator[tuple[str, int | str, int, int | str, s
         amount = int(events.amount[position]) if len(events.amount) else None
         of_weight, kind = planned.site.endswith("weight"), kind_text(number, amount, planned.bits)
         yield planned.site, "" if of_weight else image, index, bit if bit >= 0 else "", kind
-
-
-def _shaped(site: Site, shapes: Mapping[str, tuple[int, ...]]) -> Site:
-    if site.kind == "weight" or site.name not in shapes:
-        return site
-    return replace(site, shape=shapes[site.name])
 
 
 def _check(flip: Flip, known: Mapping[str, Site], images: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,8 @@ def draw_plan(
     if any(fault.target == "features" for fault in device.faults) and (not shapes or not images):
         raise FaultError("feature faults need images=range(FIRST, LAST + 1) and shapes=output_shapes(model, example)")
     plans = {}
-    for site in _with_shapes(sites(model), shapes or {}):
+    known = [site for site in sites(model, shapes=shapes) if site.shape is not None]
+    for site in sorted(known, key=lambda site: site.kind == "output"):  # weights first
         for index, fault in enumerate(device.faults):
             if applies_to(fault, site):
                 of = images if site.kind == "output" else None
@@ -216,12 +217,6 @@ def _within(images: range, planned: range) -> range:
         asked, known = (f"{some.start}..{some.stop - 1}" for some in (images, planned))
         raise FaultError(f"the plan covers images {known}, asked for {asked}")
     return images
-
-
-def _with_shapes(found: Sequence[Site], shapes: Mapping[str, tuple[int, ...]]) -> list[Site]:
-    """Return the sites that run: every weight, and each output whose shape is known."""
-    outputs = [replace(site, shape=shapes[site.name]) for site in found if site.name in shapes]
-    return [site for site in found if site.kind == "weight"] + outputs
 
 
 class _Recorder:
