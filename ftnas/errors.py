@@ -27,3 +27,11 @@ class RunError(FtnasError):
 
 class CampaignError(FtnasError):
     """A campaign's plan, statistics or results file is impossible."""
+
+
+class ExportError(FtnasError):
+    """A net cannot be written in a format, or the file that was written is not equal to it."""
+
+
+class ModelError(FtnasError):
+    """A model file of the user's is damaged, of an unknown kind, or computes what ftnas cannot read."""

@@ -1,0 +1,1 @@
+"""Models of the user: a Python file, a torch.export program, an ONNX file."""
