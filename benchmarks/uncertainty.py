@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from ftnas import campaign
 from ftnas.campaign.population import By
-from ftnas.campaign.samples import LEAST_AFTER_PILOT, pilot_size
+from ftnas.campaign.samples import LEAST_AFTER_PILOT, Allocation, by_bits, pilot_size
 from ftnas.campaign.subject import model_hash
 from ftnas.data import load_data
 from ftnas.errors import CampaignError
@@ -177,32 +177,37 @@ def holds(intervals: Sequence[campaign.Interval], truth: float) -> float:
     return sum(interval.low <= truth <= interval.high for interval in intervals) / len(intervals)
 
 
-def allocation_rows(truth: Truth, n: int, campaigns: int) -> list[Row]:
+def allocation_rows(truth: Truth, campaigns: int) -> list[Row]:
     """Return how many of simple random sampling's faults strata need for the same variance, pilot counted in."""
     rows = []
-    goals: tuple[tuple[By, float | None], ...] = (("bit", 0.6), ("layer_bit", None))
-    for by, goal in goals:
-        strata = [list(stratified(truth, by, n, seed)) for seed in range(campaigns)]
-        pilot = [pilot_size(n, len(strata[0]))] * len(strata[0])
+    ways: tuple[tuple[By, Allocation], ...] = tuple(itertools.product(("bit", "layer_bit"), ("bits", "neyman")))
+    for (by, allocation), (n, least) in itertools.product(ways, ((200, 0.90), (1000, 0.93))):
+        strata = [list(stratified(truth, by, allocation, n, seed)) for seed in range(campaigns)]
+        pilot = [pilot_size(n, len(strata[0]))] * len(strata[0]) if allocation == "neyman" else []
         needed = share_needed(truth, [campaign.stratified_mean(parts, pilot=pilot) for parts in strata], n)
-        rows.append(Row(f"faults needed by Neyman's allocation by {by}, of {n:,} drawn at random", needed, goal))
         intervals = [campaign.stratified_interval(parts, CONFIDENCE, pilot=pilot) for parts in strata]
-        rows.append(Row(f"coverage, {n:,} faults allocated by {by}", holds(intervals, truth.mean), 0.93, True))
+        by_default = allocation == "bits"
+        what = f"{n:,} faults by {by}, allocation {allocation}"
+        rows.append(Row(f"{what}: needed, of random ones", needed, 0.6 if by_default else None))
+        rows.append(Row(f"{what}: coverage", holds(intervals, truth.mean), least if by_default else None, True))
     return rows
 
 
-def stratified(truth: Truth, by: By, n: int, seed: int) -> Iterator[tuple[int, Reals]]:
-    """Yield size and drawn shares of each stratum in one campaign of ``n`` faults, whose pilot sets the allocation."""
+def stratified(truth: Truth, by: By, allocation: Allocation, n: int, seed: int) -> Iterator[tuple[int, Reals]]:
+    """Yield size and drawn shares of each stratum in one campaign of ``n`` faults, allocated as ``run_single`` does."""
     strata = truth.population.strata(by)
-    pilot = pilot_size(n, len(strata))
-    sizes = [stratum.size for stratum in strata]
 
     def draw(stratum: int, count: int) -> Reals:
         generator = np.random.default_rng((seed, stratum))  # the first of more are the same
         return truth.shares[truth.population.draw(strata[stratum], count, generator)]
 
-    pilots = [draw(index, pilot) for index in range(len(strata))]
-    counts = campaign.neyman(sizes, campaign.pilot_deviations(pilots), n, floor=pilot + LEAST_AFTER_PILOT)
+    sizes = [stratum.size for stratum in strata]
+    if allocation == "bits":
+        counts = by_bits(strata, n)
+    else:
+        pilot = pilot_size(n, len(strata))
+        deviations = campaign.pilot_deviations([draw(index, pilot) for index in range(len(strata))])
+        counts = campaign.neyman(sizes, deviations, n, floor=pilot + LEAST_AFTER_PILOT)
     for index, count in enumerate(counts):
         yield sizes[index], draw(index, count)
 
@@ -272,7 +277,7 @@ def main() -> None:
         net = NETS[name](training)
         truth, found[name] = inject_everything(net, data, options.cache), accuracies(net, data, options.chips)
         rows = [*truth_rows(truth), *coverage_rows(truth, options.campaigns)]
-        rows += [*allocation_rows(truth, 1000, options.campaigns), *rate_rows(found[name])]
+        rows += [*allocation_rows(truth, options.campaigns), *rate_rows(found[name])]
         print_rows(HEADINGS, [row.texts() for row in rows], f"{name}: {truth.population.size:,} faults, {settings}")
     found["trained under faults"] = accuracies(trained(training, faults=[TRAINING_FAULT]), data, options.chips)
     print_rows(HEADINGS, [row.texts() for row in net_rows(found)], settings)

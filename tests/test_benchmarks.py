@@ -88,7 +88,7 @@ def test_the_same_chips_count_for_as_much_as_two_measurements_share(uncertainty)
 def test_a_campaign_by_strata_weighs_them_by_their_size(uncertainty):
     shares = np.tile([0.0, 0.0, 0.0, 0.8], 100)  # of 4 bits the highest matters
     truth = uncertainty.Truth(Population((("a", 100, 4),)), shares)
-    parts = list(uncertainty.stratified(truth, "bit", 100, 0))
+    parts = list(uncertainty.stratified(truth, "bit", "neyman", 100, 0))
     assert [size for size, _ in parts] == [100] * 4
     assert sum(len(drawn) for _, drawn in parts) == 100
     assert [drawn.mean() for _, drawn in parts] == pytest.approx([0.0, 0.0, 0.0, 0.8])

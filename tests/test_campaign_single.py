@@ -145,6 +145,29 @@ def test_a_larger_sample_holds_the_smaller_and_another_study_draws_others() -> N
     assert names(run_single(tiny(), data(), n=20, study="other")) != names(few)
 
 
+@pytest.mark.parametrize("by", ["bit", "layer_bit"])
+def test_by_bit_more_faults_go_to_where_a_bit_is_worth_more_and_none_is_a_pilot(by: Any) -> None:
+    result = run_single(calibrated(), data(), n=400, by=by)
+    assert result.allocation == "bits"
+    ordered = [found for found in result.strata if found.stratum.site in (None, "classifier.weight")]
+    injected = [found.injected for found in ordered]
+    assert injected == sorted(injected)
+    assert injected[7] == pytest.approx(2 * injected[6], abs=3)
+    assert injected[0] == min(10, 400 // (2 * len(result.strata)))
+    for found in result.strata:  # every fault counts alike
+        units = [unit["images"] for unit in result.units if unit["bit"] == found.stratum.bit]
+        if by == "bit":
+            mean = np.mean([(images["sdc1"] + images["due"]) / images["images"] for images in units])
+            assert found.shares["changed"].mean == pytest.approx(mean)
+
+
+def test_bits_of_float_words_are_not_weighed_by_their_place() -> None:
+    words = expose(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), word="float16")
+    assert run_single(words, data(), n=100, by="bit").allocation == "neyman"
+    with pytest.raises(CampaignError, match="'bits' needs integer weights"):
+        run_single(words, data(), n=100, by="bit", allocation="bits")
+
+
 def test_neyman_gives_more_faults_to_where_they_differ_more() -> None:
     result = run_single(calibrated(), data(), n=300, by="bit", pilot=12)
     injected = [found.injected for found in result.strata]
@@ -275,7 +298,7 @@ def test_a_bit_without_a_fault_has_no_share() -> None:
         ({"n": 10, "exhaustive": True}, "allowed is exactly one"),
         ({"n": 0}, "n: 0"),
         ({"n": 10**9}, "n: 1000000000"),
-        ({"n": 10, "by": "layer_bit"}, "allowed is 96 (the floor of each)"),
+        ({"n": 10, "by": "layer_bit"}, "allowed is 48 (the floor of each)"),
         ({"n": 100, "by": "layer", "pilot": 50}, "allowed is 156"),
         ({"n": 10, "by": "network_bit"}, "by: 'network_bit'"),
         ({"n": 10, "kinds": ()}, "kinds: []"),
@@ -284,6 +307,8 @@ def test_a_bit_without_a_fault_has_no_share() -> None:
         ({"n": 10, "allocation": "best"}, "allocation: 'best'"),
         ({"margin": 0.1, "allocation": "neyman"}, "together with n"),
         ({"n": 10, "allocation": "proportional", "pilot": 5}, "pilot: 5"),
+        ({"n": 100, "by": "bit", "allocation": "bits", "pilot": 5}, "pilot: 5"),
+        ({"n": 100, "by": "layer", "allocation": "bits"}, "'bits' by layer; allowed is by bit or layer_bit"),
         ({"exhaustive": True, "pilot": 5}, "pilot: 5"),
         ({"n": 10, "pilot": 1}, "pilot: 1; allowed is 2 or more"),
         ({"margin": 2.0}, "margin: 2.0"),

@@ -56,6 +56,16 @@ def neyman(sizes: Sequence[int], deviations: Sequence[float], n: int, floor: int
     return _hand_out(_most_of(n, weight, least, capacity), n, weight, capacity)
 
 
+def bit_deviations(bits: Sequence[int]) -> tuple[float, ...]:
+    """Return deviations of strata by bit, for ``neyman``, before any fault was injected: in proportion to 2^bit.
+
+    A fault of bit b moves an integer by 2^b, and what it does to a net grows about as fast. The true deviations of two
+    nets grew by 1.5 to 3.4 a bit from bit 4 on (benchmarks/README.md). Nothing is spent on a pilot, and no unit
+    decides how many come after it, so that all of them count.
+    """
+    return tuple(2.0**bit for bit in bits)
+
+
 def pilot_deviations(pilots: Sequence[ArrayLike]) -> tuple[float, ...]:
     """Return the standard deviation of each stratum from its pilot's unit means ``[n_h]``, for ``neyman``.
 

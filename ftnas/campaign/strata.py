@@ -10,7 +10,7 @@ from ftnas.campaign.intervals import wilson
 from ftnas.campaign.outcomes import Outcomes, critical
 from ftnas.campaign.population import By, Population, Stratum
 from ftnas.campaign.records import Content
-from ftnas.campaign.samples import Sample, Sampling
+from ftnas.campaign.samples import Allocation, Sample, Sampling
 
 SHARES = ("changed", "sdc1", "sdc5", "due", "benign", "masked", "accuracy_drop")
 
@@ -46,6 +46,7 @@ class SingleResult:
         header: what was measured, as in the records, with study and site pattern.
         population: all faults that could have been injected.
         by: how it was divided.
+        allocation: how a number of faults was shared out; ``None`` where no number was asked for.
         confidence: of the intervals, but where looks share its error.
         accuracy: of the golden run.
         critical: the share of images that a critical fault changes at least.
@@ -60,6 +61,7 @@ class SingleResult:
     header: Content
     population: Population
     by: By
+    allocation: Allocation | None
     confidence: float
     accuracy: float
     critical: float
@@ -102,6 +104,7 @@ def single_result(
         header=header,
         population=population,
         by=sampling.by,
+        allocation=sampling.allocation,
         confidence=sampling.confidence,
         accuracy=accuracy,
         critical=critical,

@@ -69,7 +69,12 @@ def document(result: ChipResult | SingleResult) -> dict[str, Any]:
     }
     if isinstance(result, ChipResult):
         return {"population": result.population, "unit": "chip", "units": result.chips} | common
-    single = {"by": result.by, "critical_share": result.critical, "layers": layer_rows(result)}
+    single = {
+        "by": result.by,
+        "allocation": result.allocation,
+        "critical_share": result.critical,
+        "layers": layer_rows(result),
+    }
     population = {"population": result.population.describe(), "population_size": result.population.size}
     return population | {"unit": "fault", "units": len(result.units)} | single | common
 
