@@ -1,4 +1,4 @@
-# The first minute: `make search`, `make test`, `make check`. Each makes .venv and installs into it if needed.
+# The first minute: `make search`, `make test`, `make check`; `make docs` for the site. Each makes .venv and installs into it if needed.
 # Afterwards `pip install .` and the `ftnas` command are the product.
 
 PYTHON ?= python3
@@ -8,7 +8,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: search test check
+.PHONY: search test check docs
 .DELETE_ON_ERROR:
 
 search: $(INSTALLED)
@@ -24,10 +24,14 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+docs: $(INSTALLED)
+	$(BIN)/python docs/site/reference.py
+	$(BIN)/python docs/site/build.py
+
 # torch first and by its exact version, or the registry's newest CUDA build comes.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("ftnas needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -c constraints.txt "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install -c constraints.txt -e ".[export,nni,dev]"
+	$(BIN)/python -m pip install -c constraints.txt -e ".[dev,docs,export,nni]"
 	touch $@

@@ -35,3 +35,7 @@ class ExportError(FtnasError):
 
 class ModelError(FtnasError):
     """A model file of the user's is damaged, of an unknown kind, or computes what ftnas cannot read."""
+
+
+class TrainingError(FtnasError):
+    """A training cannot go on with the numbers that it was given."""

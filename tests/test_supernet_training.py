@@ -18,6 +18,7 @@ from ftnas.runtime import keyed_generator, seeded
 from ftnas.search.architecture import ArchitectureWeights
 from ftnas.search.supernet_training import SupernetEpoch, SupernetSettings, SupernetTrainer
 from ftnas.space import SearchSpace, Sizes, load_space
+from ftnas.training.descent import Descent
 
 RELAXATIONS = ["softmax", "gumbel", "uniform"]
 TINY = load_space("tiny")
@@ -159,7 +160,8 @@ def timeless(record: SupernetEpoch) -> dict[str, float]:
 
 def test_another_key_draws_another_training(tmp_path: Path) -> None:
     first, second = make(epochs=1), make(epochs=1)
-    second.weights_loss = dataclasses.replace(second.weights_loss, study="another")
+    loss = dataclasses.replace(second.objective.loss, study="another")  # type: ignore[attr-defined]
+    second.objective = Descent(loss)
     train(first, tmp_path / "first")
     train(second, tmp_path / "second")
     assert moved(values(first.supernet), values(second.supernet))

@@ -10,7 +10,7 @@ from small_trainings import FAULTS, hundred_digits, statistics
 from torch import Tensor, nn
 
 from ftnas.faults import inject
-from ftnas.training import FaultTolerantLoss, Losses
+from ftnas.training import FaultTolerantLoss, Losses, Step
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def labels() -> Tensor:
 
 
 def loss_of(net: nn.Module, images: Tensor, labels: Tensor, share: float, *, chip: int = 5) -> Losses:
-    return FaultTolerantLoss(FAULTS, share, study="test")(net, net, images, labels, chip=chip)
+    return FaultTolerantLoss(FAULTS, share, study="test")(net, net, Step(images, labels, chip))
 
 
 def gradients(net: nn.Module) -> dict[str, Tensor]:
@@ -39,7 +39,7 @@ def test_without_share_or_faults_the_loss_is_plain_cross_entropy(
     cross_entropy = F.cross_entropy(plain(images), labels)
     cross_entropy.backward()
     share = 0.0 if faults else 0.5
-    losses = FaultTolerantLoss(faults, share, study="test")(net, net, images, labels, chip=0)  # type: ignore[arg-type]
+    losses = FaultTolerantLoss(faults, share, study="test")(net, net, Step(images, labels, 0))  # type: ignore[arg-type]
     losses.total.backward()
     assert torch.equal(losses.total, cross_entropy)
     assert same_bits(gradients(net), gradients(plain))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ftnas.errors import ConfigError
 from ftnas.networks.cell_network import CellNetwork
-from ftnas.quantization import Quantization, QuantizedConv2d, QuantizedLinear, QuantizedSum
+from ftnas.quantization import Activation, Quantization, QuantizedConv2d, QuantizedLinear, QuantizedSum
 from ftnas.space import Preprocess, SearchSpace, Sizes, w_ftt_net
 
 ImageShape = tuple[int, int, int]
@@ -39,11 +39,13 @@ class ResidualBlock(nn.Module):
             else None
         )
         self.sum = QuantizedSum()
+        self.inner, self.outer = Activation(), Activation()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``[N, C_out, H/stride, W/stride]``."""
-        y = self.second(F.relu(self.first(x)))
-        return F.relu(self.sum([y, self._short(x)]))
+        y = self.second(self.inner(self.first(x)))
+        out: Tensor = self.outer(self.sum([y, self._short(x)]))
+        return out
 
     def _short(self, x: Tensor) -> Tensor:
         if self.shortcut is not None:
@@ -69,10 +71,11 @@ class InvertedResidual(nn.Module):
             if stride == 1 and channels_in != channels_out
             else None
         )
+        self.expanded, self.filtered = Activation(), Activation()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``[N, C_out, H/stride, W/stride]``."""
-        y: Tensor = self.project(F.relu(self.depthwise(F.relu(self.expand(x)))))
+        y: Tensor = self.project(self.filtered(self.depthwise(self.expanded(self.expand(x)))))
         if self.sum is None:
             return y
         total: Tensor = self.sum([y, x if self.shortcut is None else self.shortcut(x)])
@@ -87,10 +90,12 @@ class Rectified(nn.Module):
     ) -> None:
         super().__init__()
         self.conv = QuantizedConv2d(channels_in, channels_out, kernel, bias=bias, choices=(numbers,))
+        self.activation = Activation()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``[N, C_out, H, W]``."""
-        return F.relu(self.conv(x))
+        out: Tensor = self.activation(self.conv(x))
+        return out
 
 
 class Halve(nn.Module):

@@ -39,7 +39,13 @@ class CellNetwork(nn.Module):
         self.space, self.sizes = space, sizes
         self.genotype = None if genotype is None else space.canonical(genotype)
         search = (norms or ("search" if genotype is None else "final")) == "search"
-        self._style = Style(norm="plain" if search else "affine", pool_norm=search, choices=(space.base_quantization,))
+        self._style = Style(
+            norm="affine" if space.affine and not search else "plain",
+            pool_norm=search,
+            rectifier=space.activation,
+            order=space.order,
+            choices=(space.base_quantization,),
+        )
         self._input_style = self._style if space.preprocess.affine else replace(self._style, norm="plain")
         width = space.stem.multiplier * sizes.channels
         self.stem = QuantizedConv2d(image_shape[0], width, 3, norm=self._style.norm, choices=self._style.choices)

@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ftnas.quantization import Blend, CleanBatchNorm2d, Quantization, QuantizedConv2d
+from ftnas.quantization import Activation, Blend, CleanBatchNorm2d, Quantization, QuantizedConv2d, Rectifier
 
 Numbers = Quantization | Blend | None
 Norm = Literal["none", "plain", "affine"]
+Order = Literal["act-conv-bn", "conv-act-bn"]
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,25 @@ class Style:
 
     ``norm``: batch norm with or without affine parameters (the supernet's have none, arXiv 2003.10375).
     ``pool_norm``: whether pooling is followed by batch norm (only in the supernet).
-    ``choices``: the quantisations that a layer may be asked for.
+    ``choices``: the quantisations that a layer may be asked for. ``rectifier``: the activation.
+    ``order``: of activation, convolution and batch norm.
     """
 
     norm: Norm = "affine"
     pool_norm: bool = False
+    rectifier: Rectifier = Rectifier()  # noqa: RUF009 - frozen
+    order: Order = "act-conv-bn"
     choices: Sequence[Quantization] = (Quantization(),)
+
+    @property
+    def outer(self) -> nn.Module:
+        """The activation before a convolution: none where it comes after."""
+        return Activation(self.rectifier) if self.order == "act-conv-bn" else nn.Identity()
+
+    @property
+    def inner(self) -> Rectifier | None:
+        """The activation between a convolution and its batch norm, if it is there."""
+        return self.rectifier if self.order == "conv-act-bn" else None
 
 
 class ReluConv(nn.Module):
@@ -35,13 +49,15 @@ class ReluConv(nn.Module):
 
     def __init__(self, channels_in: int, channels_out: int, kernel: int, *, stride: int, style: Style) -> None:
         super().__init__()
+        self.activation = style.outer
         self.conv = QuantizedConv2d(
-            channels_in, channels_out, kernel, stride=stride, norm=style.norm, choices=style.choices
-        )
+            channels_in, channels_out, kernel,
+            stride=stride, norm=style.norm, rectifier=style.inner, choices=style.choices,
+        )  # fmt: skip
 
     def forward(self, x: Tensor, numbers: Numbers = None) -> Tensor:
         """Return the convolution of the rectified ``x`` in these ``numbers``."""
-        out: Tensor = self.conv(F.relu(x), numbers)
+        out: Tensor = self.conv(self.activation(x), numbers)
         return out
 
 
@@ -50,15 +66,18 @@ class Separable(nn.Module):
 
     def __init__(self, channels: int, kernel: int, *, stride: int, dilation: int = 1, style: Style) -> None:
         super().__init__()
+        self.activation = style.outer
         self.depthwise = QuantizedConv2d(
             channels, channels, kernel, stride=stride, dilation=dilation, groups=channels,
             norm="none", choices=style.choices,
         )  # fmt: skip
-        self.pointwise = QuantizedConv2d(channels, channels, 1, norm=style.norm, choices=style.choices)
+        self.pointwise = QuantizedConv2d(
+            channels, channels, 1, norm=style.norm, rectifier=style.inner, choices=style.choices
+        )
 
     def forward(self, x: Tensor, numbers: Numbers = None) -> Tensor:
         """Return both convolutions of the rectified ``x`` in these ``numbers``."""
-        out: Tensor = self.pointwise(self.depthwise(F.relu(x), numbers), numbers)
+        out: Tensor = self.pointwise(self.depthwise(self.activation(x), numbers), numbers)
         return out
 
 
@@ -82,14 +101,17 @@ class FactorizedReduce(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, *, style: Style) -> None:
         super().__init__()
         half = channels_out // 2
-        self.even = QuantizedConv2d(channels_in, half, 1, stride=2, norm=style.norm, choices=style.choices)
-        self.odd = QuantizedConv2d(
-            channels_in, channels_out - half, 1, stride=2, norm=style.norm, choices=style.choices
+        self.activation = style.outer
+        self.even, self.odd = (
+            QuantizedConv2d(
+                channels_in, channels, 1, stride=2, norm=style.norm, rectifier=style.inner, choices=style.choices
+            )
+            for channels in (half, channels_out - half)
         )
 
     def forward(self, x: Tensor, numbers: Numbers = None) -> Tensor:
         """Return ``[N, C_out, ceil(H/2), ceil(W/2)]``."""
-        x = F.relu(x)
+        x = self.activation(x)
         # The shift keeps the size of an odd map: a row and a column of zeros takes the place of the one cut off.
         shifted = F.pad(x[:, :, 1:, 1:], (0, x.shape[3] % 2, 0, x.shape[2] % 2))
         return torch.cat([self.even(x, numbers), self.odd(shifted, numbers)], dim=1)

@@ -1,5 +1,6 @@
 """Number formats, ranges and quantised layers. Knows nothing of faults, spaces or training."""
 
+from ftnas.quantization.activations import RECTIFIERS, Activation, Rectifier
 from ftnas.quantization.choices import Quantization, Range
 from ftnas.quantization.conversion import expose, quantize
 from ftnas.quantization.converted import ConvertedLayer
@@ -17,10 +18,12 @@ from ftnas.quantization.layers import (
 )
 from ftnas.quantization.normalisation import MOMENTUM, CleanBatchNorm, CleanBatchNorm2d
 from ftnas.quantization.rounding import power_of_two_above, snap, snap_, snap_learned
-from ftnas.quantization.taps import Tap, current_tap, tapped
+from ftnas.quantization.taps import Tap, current_tap, statistics_run, tapped
 
 __all__ = [
     "MOMENTUM",
+    "RECTIFIERS",
+    "Activation",
     "Blend",
     "CleanBatchNorm",
     "CleanBatchNorm2d",
@@ -35,6 +38,7 @@ __all__ = [
     "QuantizedLinear",
     "QuantizedSum",
     "Range",
+    "Rectifier",
     "Tap",
     "Word",
     "assume_ranges",
@@ -47,5 +51,6 @@ __all__ = [
     "snap",
     "snap_",
     "snap_learned",
+    "statistics_run",
     "tapped",
 ]

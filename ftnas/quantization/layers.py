@@ -15,11 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ftnas.errors import FaultError
+from ftnas.quantization.activations import Activation, Rectifier
 from ftnas.quantization.choices import Quantization, Range
 from ftnas.quantization.formats import FixedPoint, Number
 from ftnas.quantization.normalisation import MOMENTUM, CleanBatchNorm, CleanBatchNorm2d
 from ftnas.quantization.rounding import power_of_two_above, snap, snap_, snap_learned
-from ftnas.quantization.taps import current_tap, skipped
+from ftnas.quantization.taps import current_tap, skipped, statistics_run
 
 LayerKind = Literal["conv", "linear", "sum"]
 
@@ -109,7 +110,7 @@ class QuantizedLayer(nn.Module):
             return torch.stack([share * self.quantized_weight(weight, choice) for share, choice in parts]).sum(0)
         tap = current_tap()
         is_learned = quantization.weight_range.policy == "learned"
-        if is_learned and tap is None:
+        if is_learned and statistics_run():
             _start(self.learned_weight_limit, weight)
         number = self.weight_number(weight, quantization)
         if is_learned and isinstance(number, FixedPoint):
@@ -121,7 +122,7 @@ class QuantizedLayer(nn.Module):
     def quantized_output(self, y: Tensor, quantization: Quantization | Blend) -> Tensor:
         """Return ``y`` on its grid, faulty where a tap says so. Changes ``y`` in place where it can."""
         choices = quantization.choices if isinstance(quantization, Blend) else (quantization,)
-        if current_tap() is None and self.training:
+        if self.training and statistics_run():
             self._watch(y, choices)
         if not isinstance(quantization, Blend):
             return self._on_grid(y, quantization)
@@ -182,7 +183,8 @@ class QuantizedConv2d(QuantizedLayer):
     """A convolution ``[N, C_in, H, W] -> [N, C_out, H', W']``, optionally with batch norm before the output's grid.
 
     Batch norm counts as part of the layer because hardware folds it: the value that is stored, and may be faulty,
-    is the normalised one.
+    is the normalised one. With a ``rectifier`` the order is convolution, activation, batch norm (arXiv 2205.14420),
+    so that a large fault is cut off before it is normalised.
     """
 
     kind = "conv"
@@ -198,6 +200,7 @@ class QuantizedConv2d(QuantizedLayer):
         groups: int = 1,
         norm: Literal["none", "plain", "affine"] = "affine",
         bias: bool = False,
+        rectifier: Rectifier | None = None,
         choices: Sequence[Quantization] = (Quantization(),),
     ) -> None:
         super().__init__(choices, has_weight=True)
@@ -206,6 +209,7 @@ class QuantizedConv2d(QuantizedLayer):
         nn.init.kaiming_normal_(self.weight, mode="fan_in", nonlinearity="relu")
         self.stride, self.dilation, self.groups = stride, dilation, groups
         self.padding = dilation * (kernel - 1) // 2
+        self.activation = None if rectifier is None else Activation(rectifier)
         self.norm = CleanBatchNorm2d(channels_out, affine=norm == "affine") if norm != "none" else None
 
     def forward(self, x: Tensor, quantization: Quantization | Blend | None = None) -> Tensor:
@@ -218,6 +222,7 @@ class QuantizedConv2d(QuantizedLayer):
     def product(self, x: Tensor, weight: Tensor) -> Tensor:
         """Return the normalised convolution of ``x`` with ``weight``, not on a grid."""
         y = F.conv2d(x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        y = y if self.activation is None else self.activation(y)
         return y if self.norm is None else self.norm(y)
 
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ftnas.quantization.taps import current_tap
+from ftnas.quantization.taps import statistics_run
 
 BATCH_NORM_EPSILON = 1e-5
 MOMENTUM = 0.1
@@ -25,7 +25,7 @@ class CleanBatchNorm(_BatchNorm):
         if not self.training and self.running_mean is not None:
             mean, variance = self.running_mean, self.running_var
             return F.batch_norm(input, mean, variance, self.weight, self.bias, eps=self.eps)
-        if current_tap() is not None:
+        if not statistics_run():
             return F.batch_norm(input, None, None, self.weight, self.bias, True, eps=self.eps)
         return super().forward(input)
 

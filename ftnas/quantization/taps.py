@@ -34,6 +34,15 @@ def current_tap() -> Tap | None:
     return _TAP.get()
 
 
+def statistics_run() -> bool:
+    """Return whether running statistics are updated: in a clean pass, or under a tap that only watches one.
+
+    Such a tap has an attribute ``observes`` that is true; most have none.
+    """
+    tap = _TAP.get()
+    return tap is None or bool(getattr(tap, "observes", False))
+
+
 def skipped(layer: nn.Module) -> Tensor | None:
     """Return the output that the active tap knows ``layer`` to have, so that it need not compute.
 
@@ -45,7 +54,7 @@ def skipped(layer: nn.Module) -> Tensor | None:
 
 @contextmanager
 def tapped(tap: Tap) -> Iterator[None]:
-    """Let quantised layers call ``tap``. While it is active no running statistic is updated.
+    """Let quantised layers call ``tap``. While it is active running statistics rest (see ``statistics_run``).
 
     Raises:
         RuntimeError: another tap is active; give all fault models to one ``inject`` instead.

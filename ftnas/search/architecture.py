@@ -24,6 +24,13 @@ class Sample:
     plan: Genotype | Mapping[str, Mixture]
     gates: Mapping[str, Tensor] | None = None
 
+    @property
+    def constant_plan(self) -> Genotype | Mapping[str, Mixture]:
+        """The plan without a way back to the architecture weights: for steps that move others."""
+        if isinstance(self.plan, Genotype):
+            return self.plan
+        return {kind: Mixture(m.operators.detach(), m.quantization.detach()) for kind, m in self.plan.items()}
+
 
 class ArchitectureWeights(nn.Module):
     """For each kind of cell, ``operators`` ``[edges, operators]`` and ``quantization`` ``[edges, choices]`` logits.

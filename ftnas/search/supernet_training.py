@@ -12,25 +12,33 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ftnas.configuration import Section
 from ftnas.data import Augmentation, batches
 from ftnas.faults import Fault
 from ftnas.networks import CellNetwork
 from ftnas.search.architecture import ArchitectureWeights, Relaxation, Sample
 from ftnas.training import (
+    SHARP,
     FaultTolerantLoss,
+    Losses,
+    RobustnessSettings,
+    Step,
+    bound_weights,
+    build_objective,
     cosine,
     descend,
     load_checkpoint,
+    noticing_radius,
+    penalties_of,
     save_checkpoint,
     set_learning_rate,
+    take_step,
 )
 from ftnas.training.trainer import SECONDS_BETWEEN_CHECKPOINTS
 
 Split = tuple[Tensor, Tensor]
 
 
-class SupernetSettings(Section):
+class SupernetSettings(RobustnessSettings):
     """How the supernet is trained.
 
     ``relaxation``: ``softmax`` computes everything (seven times the cost), ``gumbel`` one path drawn from the
@@ -45,8 +53,6 @@ class SupernetSettings(Section):
     learning_rate: float = Field(0.05, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(1e-4, ge=0)
-    gradient_clip: float = Field(5.0, gt=0)
-    faulty_share: float = Field(0.5, ge=0, le=1)
     validation_share: float = Field(0.25, gt=0, lt=1)
     architecture_learning_rate: float = Field(6e-3, gt=0)
     architecture_weight_decay: float = Field(1e-3, ge=0)
@@ -82,7 +88,8 @@ class SupernetTrainer:
     ) -> None:
         self.supernet, self.architecture = supernet, architecture
         self.settings, self.key = settings, key
-        self.weights_loss = FaultTolerantLoss(faults, settings.faulty_share, study=f"{key} weights")
+        self.objective = build_objective(settings, faults, study=f"{key} weights")
+        penalties_of(settings).check(supernet)
         self.architecture_loss = FaultTolerantLoss(faults, settings.faulty_share, study=f"{key} architecture")
         self.optimizers: dict[str, torch.optim.Optimizer] = {
             "sgd": torch.optim.SGD(
@@ -116,9 +123,10 @@ class SupernetTrainer:
             records = [SupernetEpoch(**record) for record in progress["records"]]
         saved = time.monotonic()
         for epoch in range(len(records), self.settings.epochs):
-            records.append(self._epoch(shared, validation, epoch))
+            with noticing_radius(self.supernet, self.settings, epoch=epoch, checkpoint=checkpoint):
+                records.append(self._epoch(shared, validation, epoch))
             on_epoch(records[-1])
-            last = epoch + 1 == self.settings.epochs
+            last = epoch + 1 == self.settings.epochs or self.settings.objective in SHARP
             if last or time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
                 save_checkpoint(checkpoint, model, self.optimizers, {"records": [asdict(r) for r in records]})
                 saved = time.monotonic()
@@ -138,26 +146,38 @@ class SupernetTrainer:
 
     def _pass(self, split: Split, epoch: int, *, moves_architecture: bool) -> tuple[float, float, float]:
         """Take one step a batch of ``split``; return the mean loss, clean loss and faulty loss."""
-        loss = self.architecture_loss if moves_architecture else self.weights_loss
-        optimizer = self.optimizers["adam" if moves_architecture else "sgd"]
-        parameters = list((self.architecture if moves_architecture else self.supernet).parameters())
+        study = self.architecture_loss.study if moves_architecture else self.objective.study
         sums, steps = torch.zeros(3, dtype=torch.float64), 0
         drawn = batches(
             *split,
             batch_size=self.settings.batch_size,
             augmentation=self.settings.augmentation,
-            key=(loss.study, epoch),
+            key=(study, epoch),
         )
         for steps, (images, labels) in enumerate(drawn, start=1):
             chip = epoch * (len(split[0]) // self.settings.batch_size) + steps - 1
-            sample = self._sample(chip, epoch, key=loss.study)
-            gates = sample.gates if moves_architecture else None
-            forward = partial(self.supernet, plan=sample.plan, gates=gates)
-            losses = loss(self.supernet, forward, images, labels, chip=chip)
-            descend(optimizer, losses.total, parameters, clip=self.settings.gradient_clip)
+            step = Step(images, labels, chip, epoch / self.settings.epochs)
+            sample = self._sample(chip, epoch, key=study)
+            losses = self._move_architecture(sample, step) if moves_architecture else self._move_weights(sample, step)
             sums += torch.stack([losses.total.detach(), losses.clean, losses.faulty]).double().cpu()
         mean = (sums / max(steps, 1)).tolist()
         return mean[0], mean[1], mean[2]
+
+    def _move_weights(self, sample: Sample, step: Step) -> Losses:
+        optimizer = self.optimizers["sgd"]
+        optimizer.zero_grad(set_to_none=True)
+        forward = partial(self.supernet, plan=sample.constant_plan)
+        losses = self.objective.gradient(self.supernet, forward, step)
+        take_step(optimizer, list(self.supernet.parameters()), clip=self.settings.gradient_clip)
+        bound_weights(self.supernet, self.settings.largest_weight)
+        return losses
+
+    def _move_architecture(self, sample: Sample, step: Step) -> Losses:
+        forward = partial(self.supernet, plan=sample.plan, gates=sample.gates)
+        losses = self.architecture_loss(self.supernet, forward, step)
+        parameters = list(self.architecture.parameters())
+        descend(self.optimizers["adam"], losses.total, parameters, clip=self.settings.gradient_clip)
+        return losses
 
     def _sample(self, step: int, epoch: int, *, key: str) -> Sample:
         settings = self.settings

@@ -6,17 +6,17 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field, field_validator, model_validator
 
 from ftnas.configuration import Section
 from ftnas.errors import SpaceError
-from ftnas.quantization import Quantization
+from ftnas.quantization import Quantization, Rectifier
 from ftnas.space.genotype import KINDS, Cell, Edge, Genotype, Node
 from ftnas.space.primitives import has_numbers
-from ftnas.space.sections import Operator, Preprocess, QuantizationChoice, Sizes, Stem
+from ftnas.space.sections import Activation, Operator, Preprocess, QuantizationChoice, Sizes, Stem
 
 LISTABLE = 1_000_000
 
@@ -36,6 +36,10 @@ class SearchSpace(Section):
         quantization: what the numbers of an edge may be.
         base_quantization: the numbers of stem and preprocessing, which no edge owns.
         nodes: nodes of a cell; node ids are 2, 3, ... as 0 and 1 are the cell's two inputs.
+        activation: before each convolution: ``relu``, ``relu6``, ``clipped(LIMIT)`` or ``fatrelu(THRESHOLD)``.
+        order: ``act-conv-bn`` (DARTS) or ``conv-act-bn``, where a bounded activation cuts a large fault off before
+            batch norm (arXiv 2205.14420).
+        affine: whether batch norms of final networks have parameters of their own (the supernet's have none).
         search: the size of the supernet.
         final: the size of the networks trained at the end.
     """
@@ -49,6 +53,9 @@ class SearchSpace(Section):
     inputs_per_node: int = Field(default=2, ge=1, le=4)
     stem: Stem = Stem()
     preprocess: Preprocess = Preprocess()
+    activation: Activation = Rectifier()
+    order: Literal["act-conv-bn", "conv-act-bn"] = "act-conv-bn"
+    affine: bool = True
     search: Sizes
     final: Sizes
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, model_validator
 
 from ftnas.configuration import Section
-from ftnas.quantization import Quantization, Range
+from ftnas.quantization import RECTIFIERS, Quantization, Range, Rectifier
 from ftnas.space.primitives import OPERATORS
 
 
@@ -98,6 +98,15 @@ def read_quantization(given: Any) -> Quantization:
     return Quantization(**values)
 
 
+def _rectifier(given: Any) -> Rectifier:
+    if isinstance(given, Rectifier):
+        return given
+    if not isinstance(given, str):
+        raise ValueError(f"an activation is text: {', '.join(RECTIFIERS)}")
+    return Rectifier.parse(given)
+
+
+Activation = Annotated[Rectifier, PlainValidator(_rectifier), PlainSerializer(str, return_type=str)]
 Operator = Annotated[str, AfterValidator(_known)]
 QuantizationChoice = Annotated[
     Quantization, PlainValidator(read_quantization), PlainSerializer(Quantization.to_dict, return_type=dict[str, Any])

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from ftnas.configuration import Section
 from ftnas.data import Augmentation
+from ftnas.training.robustness import RobustnessSettings
 
 
-class TrainingSettings(Section):
-    """Stochastic gradient descent with momentum and a cosine schedule (arXiv 2003.10375, final training).
-
-    ``faulty_share`` is the paper's a_l: the loss is (1 - a_l) CE(clean) + a_l CE(faulty).
-    """
+class TrainingSettings(RobustnessSettings):
+    """Stochastic gradient descent with momentum and a cosine schedule (arXiv 2003.10375, final training)."""
 
     epochs: int = Field(40, ge=1)
     batch_size: int = Field(64, ge=2)
@@ -20,6 +17,4 @@ class TrainingSettings(Section):
     final_learning_rate: float = Field(0.0, ge=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(4e-5, ge=0)
-    gradient_clip: float = Field(5.0, gt=0)
-    faulty_share: float = Field(0.5, ge=0, le=1)
     augmentation: Augmentation = Augmentation()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,9 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from ftnas.data import batches
+from ftnas.errors import TrainingError
 from ftnas.faults import Fault
+from ftnas.quantization import quantized_layers
 from ftnas.training.checkpoints import load_checkpoint, save_checkpoint
-from ftnas.training.objective import FaultTolerantLoss
+from ftnas.training.loss import Step
+from ftnas.training.objectives import Objective, build_objective, penalties_of
+from ftnas.training.robustness import SHARP, RobustnessSettings
 from ftnas.training.settings import TrainingSettings
 
 SECONDS_BETWEEN_CHECKPOINTS = 30.0
@@ -63,19 +68,27 @@ def train(
     Args:
         images: ``[N, C, H, W]``, on the model's device.
         labels: ``[N]``.
+        faults: what it is trained under, where ``settings`` name no faults of their own.
         checkpoint: where progress is kept between epochs, and found again.
+
+    Raises:
+        ConfigError: the objective needs other faults, or a penalty what the model has not.
+        TrainingError: the radius of a flat objective is so large that the loss is not finite.
     """
     optimizer = sgd(list(model.parameters()), settings)
-    loss = FaultTolerantLoss(faults, settings.faulty_share, study=key)
+    objective = build_objective(settings, faults, study=key)
+    penalties_of(settings).check(model)
     records: list[EpochRecord] = []
     if checkpoint is not None and checkpoint.exists():
         progress = load_checkpoint(checkpoint, model, {"sgd": optimizer})
         records = [EpochRecord(**record) for record in progress["records"]]
     saved = time.monotonic()
     for epoch in range(len(records), settings.epochs):
-        records.append(_train_epoch(model, images, labels, settings, optimizer, loss, epoch))
+        with noticing_radius(model, settings, epoch=epoch, checkpoint=checkpoint):
+            records.append(_train_epoch(model, images, labels, settings, optimizer, objective, epoch))
         on_epoch(records[-1])
-        due = time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS
+        # A radius that is too large is noticed late, and what was good until then is worth keeping.
+        due = settings.objective in SHARP or time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS
         if checkpoint is not None and (due or epoch + 1 == settings.epochs):
             save_checkpoint(checkpoint, model, {"sgd": optimizer}, {"records": [asdict(r) for r in records]})
             saved = time.monotonic()
@@ -88,21 +101,24 @@ def _train_epoch(
     labels: Tensor,
     settings: TrainingSettings,
     optimizer: torch.optim.SGD,
-    loss: FaultTolerantLoss,
+    objective: Objective,
     epoch: int,
 ) -> EpochRecord:
     model.train()
     began, steps = time.monotonic(), len(images) // settings.batch_size
+    parameters = list(model.parameters())
     sums = torch.zeros(4, dtype=torch.float64)
     epoch_batches = batches(
-        images, labels, batch_size=settings.batch_size, augmentation=settings.augmentation, key=(loss.study, epoch)
+        images, labels, batch_size=settings.batch_size, augmentation=settings.augmentation, key=(objective.study, epoch)
     )
     for step, (x, y) in enumerate(epoch_batches):
         chip = epoch * steps + step
         done = chip / (settings.epochs * steps)
         set_learning_rate(optimizer, cosine(settings.learning_rate, settings.final_learning_rate, done))
-        losses = loss(model, model, x, y, chip=chip)
-        descend(optimizer, losses.total, list(model.parameters()), clip=settings.gradient_clip)
+        optimizer.zero_grad(set_to_none=True)
+        losses = objective.gradient(model, model, Step(x, y, chip, done))
+        take_step(optimizer, parameters, clip=settings.gradient_clip)
+        bound_weights(model, settings.largest_weight)
         hits = (losses.logits.argmax(1) == y).float().mean()
         sums += torch.stack([losses.total.detach(), losses.clean, losses.faulty, hits]).double().cpu()
     total, clean, faulty, accuracy = (sums / steps).tolist()
@@ -113,8 +129,49 @@ def descend(optimizer: torch.optim.Optimizer, loss: Tensor, parameters: list[nn.
     """Take one step down ``loss``, the gradient's norm clipped."""
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
+    take_step(optimizer, parameters, clip=clip)
+
+
+def take_step(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], *, clip: float) -> None:
+    """Take one step along the gradients that are there, their norm clipped."""
     torch.nn.utils.clip_grad_norm_(parameters, clip)
     optimizer.step()
+
+
+@torch.no_grad()
+def bound_weights(model: nn.Module, largest: float | None) -> None:
+    """Cut the weights of quantised layers off at the magnitude ``largest`` (Stutz et al., arXiv 2006.13977)."""
+    if largest is not None:
+        for layer in quantized_layers(model).values():
+            if layer.kind != "sum":
+                layer.weight.clamp_(-largest, largest)
+
+
+@contextmanager
+def noticing_radius(
+    model: nn.Module, settings: RobustnessSettings, *, epoch: int, checkpoint: Path | None
+) -> Iterator[None]:
+    """Refuse to go on where a flat objective leaves weights of ``model`` that are not finite.
+
+    Raises:
+        TrainingError: it did; what the last good epoch left is still in ``checkpoint``.
+    """
+    try:
+        yield
+    except ValueError:  # of a quantiser or a fault model, which cannot encode what is not a number
+        if settings.objective not in SHARP or _is_finite(model):
+            raise
+    if settings.objective not in SHARP or _is_finite(model):
+        return
+    key = "relative_rho" if settings.relative_rho is not None else "rho"
+    given = settings.relative_rho or settings.rho
+    value = "0.1" if given is None else f"{given.highest:g}"
+    kept = f"; {checkpoint} holds the last good epoch" if checkpoint is not None and checkpoint.exists() else ""
+    raise TrainingError(f"training.{key}: {value} makes weights and loss infinite in epoch {epoch}; take less{kept}")
+
+
+def _is_finite(model: nn.Module) -> bool:
+    return all(bool(parameter.isfinite().all()) for parameter in model.parameters())
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

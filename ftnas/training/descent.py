@@ -1,0 +1,33 @@
+"""The plainest objective: the gradient of the loss, as it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from ftnas.training.loss import FaultTolerantLoss, Forward, Losses, Step
+from ftnas.training.penalties import NO_PENALTIES
+from ftnas.training.views import View
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Quantisation-aware training; where the loss has faults, fault-tolerant training (arXiv 2003.10375)."""
+
+    loss: FaultTolerantLoss
+
+    @property
+    def study(self) -> str:
+        """Name of the stream that steps are drawn from."""
+        return self.loss.study
+
+    def without_penalties(self) -> Descent:
+        """Return the same, of the cross-entropies alone."""
+        return replace(self, loss=replace(self.loss, penalties=NO_PENALTIES))
+
+    def gradient(self, model: nn.Module, forward: Forward, step: Step, *, view: View | None = None) -> Losses:
+        """Put the gradient of ``step``, the weights seen through ``view``, into the parameters' ``grad``."""
+        losses = self.loss(model, forward, step, view=view)
+        losses.total.backward()
+        return losses
