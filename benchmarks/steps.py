@@ -12,6 +12,7 @@ import copy
 import itertools
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from timing import Goal, Steps, choose_clock, measure, parse_count, print_table
@@ -24,7 +25,16 @@ from ftnas.runtime import keyed_generator, place, seeded
 from ftnas.search.architecture import ArchitectureWeights
 from ftnas.search.scoring import Scorer
 from ftnas.space import Genotype, load_space
-from ftnas.training import FaultTolerantLoss, TrainingSettings, descend, sgd
+from ftnas.training import (
+    FaultTolerantLoss,
+    Step,
+    TrainingSettings,
+    bound_weights,
+    build_objective,
+    descend,
+    sgd,
+    take_step,
+)
 
 ImageShape = tuple[int, int, int]
 
@@ -35,6 +45,7 @@ PATHS = 4
 CANDIDATES = 4
 SHAPES: Mapping[str, ImageShape] = {"digits": (1, 8, 8), "digits_weights": (1, 8, 8), "cifar10_small": (3, 32, 32)}
 FEATURE_FAULT, WEIGHT_FAULT = "features.mac_bit_bias:1e-4", "weights.stuck_cell:0.08"
+BIT_ERRORS = "weights.bit_flip:0.01"
 
 
 class FloatSum(nn.Module):
@@ -75,30 +86,40 @@ def draw_batch(size: int, shape: ImageShape) -> tuple[Tensor, Tensor]:
     return torch.randn(size, *shape, generator=rng), torch.randint(CLASSES, (size,), generator=rng)
 
 
-def training_steps(model: nn.Module, images: Tensor, labels: Tensor, *, faults: Sequence[str] = ()) -> Steps:
-    """Return one step of the trainer; every call meets another chip, where there are ``faults``."""
-    loss = FaultTolerantLoss([parse_fault(fault) for fault in faults], share=0.5, study="benchmark")
+def training_steps(model: nn.Module, images: Tensor, labels: Tensor, **robustness: Any) -> Steps:
+    """Return one step of the trainer; every call meets another chip, where there are faults."""
+    settings = SETTINGS.model_validate(SETTINGS.model_dump() | robustness)
+    objective = build_objective(settings, (), study="benchmark")
     parameters, chips = list(model.parameters()), itertools.count()
-    optimizer = sgd(parameters, SETTINGS)
+    optimizer = sgd(parameters, settings)
 
     def step() -> None:
-        losses = loss(model, model, images, labels, chip=next(chips))
-        descend(optimizer, losses.total, parameters, clip=SETTINGS.gradient_clip)
+        optimizer.zero_grad(set_to_none=True)
+        objective.gradient(model, model, Step(images, labels, next(chips)))
+        take_step(optimizer, parameters, clip=settings.gradient_clip)
+        bound_weights(model, settings.largest_weight)
 
     return [step]
 
 
 def resnet_steps() -> dict[str, Steps]:
-    """Return the steps of ResNet-20 on 128 images 3x32x32: float, quantised, fault-tolerant."""
+    """Return the steps of ResNet-20 on 128 images 3x32x32: float, quantised, and by each objective."""
     shape = (3, 32, 32)
     images, labels = draw_batch(128, shape)
     quantised = place(build_baseline("resnet20", image_shape=shape, classes=CLASSES), CPU)
-    return {
-        "float": training_steps(place(float_twin(quantised), CPU), images, labels),
-        "quantised": training_steps(quantised, images, labels),
-        "feature faults": training_steps(copy.deepcopy(quantised), images, labels, faults=[FEATURE_FAULT]),
-        "weight faults": training_steps(copy.deepcopy(quantised), images, labels, faults=[WEIGHT_FAULT]),
+    ways: Mapping[str, Mapping[str, Any]] = {
+        "quantised": {},
+        "feature faults": {"faults": [FEATURE_FAULT]},
+        "weight faults": {"faults": [WEIGHT_FAULT]},
+        "sam": {"objective": "sam", "rho": 0.1, "clip": "none"},
+        "saq": {"objective": "saq", "rho": 0.1, "clip": "none"},
+        "randbet": {"objective": "randbet", "faults": [BIT_ERRORS], "clip": "none", "loss_gate": 1e9},
+        "clipped": {"clip": 0.2},
+        "sparse": {"sparsity": {"l1": 1e-3}},
+        "hoyer": {"sparsity": {"hoyer": 1e-5}},
     }
+    steps = {name: training_steps(copy.deepcopy(quantised), images, labels, **way) for name, way in ways.items()}
+    return {"float": training_steps(place(float_twin(quantised), CPU), images, labels)} | steps
 
 
 def path_steps(name: str) -> dict[str, Steps]:
@@ -113,7 +134,7 @@ def path_steps(name: str) -> dict[str, Steps]:
 
     def step(number: int) -> None:
         forward = partial(supernet, plan=architecture.fair_path(number, key="benchmark").plan)
-        losses = loss(supernet, forward, images, labels, chip=number)
+        losses = loss(supernet, forward, Step(images, labels, number))
         descend(optimizer, losses.total, parameters, clip=SETTINGS.gradient_clip)
 
     paths = [architecture.fair_path(number, key="benchmark").plan for number in range(PATHS)]
@@ -146,6 +167,12 @@ GOALS = (
     Goal("quantised / float ResNet-20", "quantised", 1.25, "float"),
     Goal(f"fault-tolerant / quantised, {FEATURE_FAULT}", "feature faults", 2.2, "quantised"),
     Goal(f"fault-tolerant / quantised, {WEIGHT_FAULT}", "weight faults", 2.2, "quantised"),
+    Goal("SAM / quantised", "sam", 2.3, "quantised"),
+    Goal("SAQ / quantised", "saq", 2.3, "quantised"),
+    Goal(f"RandBET / quantised, {BIT_ERRORS}", "randbet", 2.2, "quantised"),
+    Goal("clipped weights / quantised", "clipped", 1.05, "quantised"),
+    Goal("L1 of activations / quantised", "sparse", 1.05, "quantised"),
+    Goal("Hoyer term of activations / quantised", "hoyer", 1.05, "quantised"),
     Goal("path of the supernet / derived net, digits", "digits supernet", 1.4, "digits derived"),
     Goal("path of the supernet / derived net, cifar10_small", "cifar10_small supernet", 1.4, "cifar10_small derived"),
     Goal("score of a candidate, digits, seconds", "digits scores", 1.0),

@@ -39,3 +39,11 @@ class ModelError(FtnasError):
 
 class TrainingError(FtnasError):
     """A training cannot go on with the numbers that it was given."""
+
+
+class HardeningError(FtnasError):
+    """A trained net cannot be analysed or hardened as asked."""
+
+
+class SpikingError(FtnasError):
+    """A spiking net, its file or its task is impossible."""

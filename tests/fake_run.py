@@ -17,6 +17,7 @@ RATE = 3e-3
 RATES = (3e-3, 3e-4, 1e-3, 1e-2, 3e-2)  # the training's own first, as the pipeline writes them
 FAULT = "features.mac_bit_bias"
 CHOICES = (Quantization(), Quantization(feature_range=Range("fixed", 2.0)), Quantization(weight_bits=4))
+LAYERS = ("stem", "cells.0.inputs.0.conv", "cells.0.edges.2_0.sep_conv_3x3.pointwise", "cells.1.inputs.1.conv")
 OPERATORS = ("skip_connect", "avg_pool_3x3", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "relu_conv_bn_3x3")
 
 
@@ -63,6 +64,22 @@ def result(luck: random.Random, name: str, label: str, family: str, *, strength:
     kinds = {"training": "fault-tolerant", "size": "own", "seed": 0, "epochs": 40}
     base = {"name": name, "label": label, "family": family, **costs, **kinds, "clean": clean, "fault": FAULT}
     return {**base, "rates": rates, **more}
+
+
+def vulnerability(luck: random.Random, layers: tuple[str, ...]) -> dict[str, Any]:
+    """Return a ``vulnerability.json`` in which the first layer is hurt most and nothing reads the last."""
+
+    def exposure(changed: float) -> dict[str, Any]:
+        wrong = [changed * luck.uniform(0.9, 1.1) for _ in range(4)]
+        right = Measurement.over([0.97 - share / 2 for share in wrong])
+        return {"accuracy": right.to_dict(), "changed": Measurement.over(wrong).to_dict()}
+
+    shares = [0.08 / (1 + number) for number in range(len(layers) - 1)] + [0.0]
+    rows = [
+        {"name": name, "kind": "conv", "macs": 13824, "weights": 216, "outputs": 512, **exposure(share)}
+        for name, share in zip(layers, shares, strict=True)
+    ]
+    return {"fault": FAULT, "rate": RATES[-1], "images": 512, "clean": 0.97, "all": exposure(0.2), "layers": rows}
 
 
 def _start(folder: Path, luck: random.Random) -> None:
@@ -143,6 +160,7 @@ def _end(folder: Path, luck: random.Random) -> None:
         _training(folder, luck, row)
     write(folder / "comparison.json", {"fault": FAULT, "rate": RATE, "chips": 20, "confidence": 0.95, "rows": rows})
     write(folder / "ranking.json", _ranking(folder, luck))
+    write(folder / "winner/vulnerability.json", vulnerability(luck, LAYERS))
     write(folder / "warnings.json", ["only 6 of 10 random cells with the winner's FLOPs were found in 20000 draws"])
 
 

@@ -37,6 +37,7 @@ RESULTS = (
     "winner/genotype.json",
     "winner/genotype.svg",
     "winner/result.json",
+    "winner/vulnerability.json",
     "warnings.json",
 )
 

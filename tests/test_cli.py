@@ -1,8 +1,7 @@
-"""The command line: run folders that do not fit, how commands end, and what they list."""
+"""The command line: run folders that do not fit, and how commands end."""
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ from command_line import SMOKE, SPACE, ftnas, lacking, make_run, refused
 from ftnas import __version__
 from ftnas.pipeline.config import load_config
 from ftnas.pipeline.run_folder import open_run
-from ftnas.space import bundled_spaces, load_space
+from ftnas.space import load_space
 
 
 @pytest.mark.parametrize(
@@ -113,14 +112,3 @@ def test_the_installed_program_ends_with_code_2_and_one_line_too(tmp_path: Path)
 
 def test_the_version_is_that_of_the_package() -> None:
     assert ftnas("--version").stdout.strip() == __version__
-
-
-def test_help_names_every_command() -> None:
-    words = re.findall(r"\w+", ftnas("--help").stdout)
-    assert {"search", "compare", "report", "spaces"} <= set(words)
-
-
-def test_all_bundled_spaces_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
-    printed = ftnas("spaces").stdout
-    assert [name for name in bundled_spaces() if name not in printed] == []

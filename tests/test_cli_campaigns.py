@@ -60,7 +60,7 @@ def table(path: Path) -> list[dict[str, str]]:
 def test_chips_are_measured_written_and_drawn(run: Path, tmp_path: Path) -> None:
     printed = campaign(run, tmp_path / "c", *FLIPS, "--chips", 3)
     files = {path.name for path in (tmp_path / "c").iterdir()}
-    assert files == {"records.jsonl", RESULTS, TABLE, ACCURACY}
+    assert files == {"records.jsonl", RESULTS, TABLE, f"{ACCURACY}.svg", f"{ACCURACY}.png"}
     content = json.loads((tmp_path / "c" / RESULTS).read_text())
     assert (content["net"], content["data"]) == ("winner-x", {"name": "digits", "test_images": 40})
     assert [row["rate"] for row in content["rows"]] == [0.001, 0.01]
@@ -75,7 +75,8 @@ def test_single_faults_are_injected_written_and_drawn(run: Path, tmp_path: Path)
     arguments = ("--single", "weights", "--by", "layer_bit", "--n", 460, "--kinds", "flip, stuck_at_1")
     printed = campaign(run, tmp_path / "c", *arguments, images=10)
     files = {path.name for path in (tmp_path / "c").iterdir()}
-    assert files == {"records.jsonl", RESULTS, TABLE, LAYERS, LAYER_BITS, HEAT_MAP}
+    drawn = {f"{HEAT_MAP}.svg", f"{HEAT_MAP}.png"}
+    assert files == {"records.jsonl", RESULTS, TABLE, LAYERS, LAYER_BITS} | drawn
     content = json.loads((tmp_path / "c" / RESULTS).read_text())
     assert content["population"] in printed
     assert "(flip, stuck_at_1), every bit alike" in content["population"]

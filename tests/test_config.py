@@ -12,7 +12,14 @@ from ftnas.errors import ConfigError
 from ftnas.pipeline.config import RunConfig, load_config
 from ftnas.training import TrainingSettings
 
-EXPERIMENTS = sorted((Path(__file__).parents[1] / "experiments").glob("*.yaml"))
+
+def is_of_cells(path: Path) -> bool:
+    """Tell a search for cells from grids of trainings and searches for spiking nets, which have other keys."""
+    keys = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return "search" in keys and "axes" not in keys and keys.get("family", "cells") == "cells"
+
+
+EXPERIMENTS = [path for path in sorted((Path(__file__).parents[1] / "experiments").glob("*.yaml")) if is_of_cells(path)]
 LEAST = {"name": "test", "faults": ["features.mac_bit_bias:1e-3"], "search": {"trials": 3}}
 
 

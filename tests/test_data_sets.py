@@ -80,7 +80,7 @@ def test_digits_refuse_a_directory(tmp_path: Path) -> None:
 
 
 def test_an_unknown_data_set_is_named_with_the_known_ones() -> None:
-    message = "^data: unknown data set 'mnist'; choose from digits, cifar10, npz$"
+    message = "^data: unknown data set 'mnist'; choose from digits, cifar10, npz, folder$"
     with pytest.raises(DataError, match=message):
         load_data("mnist")
 

@@ -17,6 +17,11 @@ from ftnas.report.verdict import headline
 FAILURE = "diverged in training at epoch 3"
 
 
+@pytest.fixture(autouse=True)
+def quick_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ftnas.report.figures.write_png", lambda drawing, path: path.write_bytes(b"PNG"))
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """Return a run in which one random cell diverged."""

@@ -52,7 +52,7 @@ def space_with(**changes: Any) -> SearchSpace:
         ({"nodes": 0}, "nodes: "),
         ({"nodes": 7}, "nodes: "),
         ({"inputs_per_node": 0}, "inputs_per_node: "),
-        ({"colour": "red"}, "colour: unknown key; choose from activation, affine, base_quantization, description, final"),
+        ({"colour": "red"}, "colour: unknown key; choose from activation, affine, base_quantization, description"),
         ({"stem": {"multiplyer": 3}}, "stem.multiplyer: unknown key; choose from multiplier"),
         ({"preprocess": {"operator": "conv_1x1"}}, "preprocess.operator: "),
         ({"name": "my space"}, "name: "),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,29 +12,69 @@ from hypothesis import given
 from hypothesis import strategies as st
 from robust_nets import robust_net
 from small_trainings import hundred_digits, run
-from torch import nn
+from torch import Tensor, nn
 
 from ftnas.quantization import Activation, Quantization, QuantizedConv2d, QuantizedLinear, Range, Rectifier
-from ftnas.training import TrainingSettings, zero_share
-from ftnas.training.penalties import (
-    Penalties,
-    hoyer_square,
-    lipschitz_bound,
-    lipschitz_excess,
-    mean_magnitude,
-    weight_ranges,
-)
+from ftnas.runtime import keyed_generator
+from ftnas.training import Step, TrainingSettings, build_objective, penalties, penalties_of, zero_share
+from ftnas.training.penalties import OF_ACTIVATIONS, lipschitz_bound, lipschitz_excess, weight_ranges
 
 
-def test_l1_is_the_sum_over_layers_of_mean_magnitudes() -> None:
-    assert mean_magnitude([torch.tensor([[1.0, -3.0]]), torch.full((2, 5), 4.0)]) == 2 + 4
+def l1(values: Tensor) -> Tensor:
+    return values.abs().mean()
 
 
-def test_hoyer_counts_values_that_are_not_0_whatever_their_scale() -> None:
-    values = torch.zeros(2, 3, 4)
-    values[0, 0], values[1, :2] = 7.0, 0.01  # 4 alike in one image, 8 in the other
-    assert float(hoyer_square([values])) == pytest.approx(6)
-    assert float(hoyer_square([torch.zeros(2, 3)])) == 0
+def hoyer(values: Tensor) -> Tensor:
+    flat = values.flatten(1)
+    return (flat.abs().sum(1) ** 2 / (flat**2).sum(1)).mean()
+
+
+@pytest.mark.parametrize(("name", "formula"), [("l1", l1), ("hoyer", hoyer)])
+def test_the_gradient_of_a_term_is_that_of_its_formula(name: str, formula: Callable[[Tensor], Tensor]) -> None:
+    values = torch.randn(3, 4, 5, generator=keyed_generator("values")).relu().requires_grad_()
+    (expected,) = torch.autograd.grad(formula(values), values)
+    assert torch.allclose(OF_ACTIVATIONS[name](values.detach()), expected, atol=1e-6)
+
+
+def test_hoyer_leaves_an_image_without_any_activation_alone() -> None:
+    assert not OF_ACTIVATIONS["hoyer"](torch.zeros(2, 3)).any()
+
+
+class OwnNet(nn.Module):
+    """The net of ``robust_net`` with torch's own activations, as a user's has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = robust_net()
+        self.net.activations = nn.ModuleList([nn.ReLU(), nn.ReLU()])
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.net(x)
+        return logits
+
+
+@pytest.mark.parametrize("name", OF_ACTIVATIONS)
+def test_a_step_has_the_gradient_of_loss_and_terms(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(penalties, "PART", 1)
+    formula = {"l1": l1, "hoyer": hoyer}[name]
+    images, labels = hundred_digits()
+    judge = robust_net()
+    first = judge.activations[0](judge.first(images))
+    second = judge.activations[1](judge.second(first))
+    logits = judge.classifier(nn.functional.max_pool2d(second, 2).flatten(1))
+    (nn.functional.cross_entropy(logits, labels) + 0.3 * (formula(first) + formula(second))).backward()
+    expected = {name: parameter.grad for name, parameter in judge.named_parameters()}
+    settings = TrainingSettings.model_validate({"objective": "qat", "sparsity": {name: 0.3}})
+    for net, prefix in ((robust_net(), ""), (OwnNet(), "net.")):
+        build_objective(settings, (), study="test").gradient(net, net, Step(images, labels, 0))
+        for key, parameter in net.named_parameters():
+            assert torch.allclose(parameter.grad, expected[key.removeprefix(prefix)], rtol=1e-3, atol=1e-6), key
+
+
+def test_a_term_is_taken_on_the_first_eighth_of_a_batch() -> None:
+    gradient, images = penalties.ActivationTerm({"l1": 2.0}).gradient(torch.ones(100, 5))
+    assert images == 13
+    assert torch.equal(gradient, torch.full((13, 5), 2 / 65))
 
 
 def test_the_bound_is_three_deviations_of_log_normal_variation() -> None:
@@ -58,7 +99,7 @@ def test_training_with_the_lipschitz_term_brings_singular_values_to_the_bound() 
         run(TrainingSettings.model_validate(given), net=net)
     largest = [float(torch.linalg.matrix_norm(net.second.weight.detach().flatten(1), 2)) for net in (plain, bounded)]
     assert largest[1] < largest[0]
-    assert largest[1] == pytest.approx(lipschitz_bound(0.5), rel=0.15)
+    assert largest[1] == pytest.approx(lipschitz_bound(0.5), rel=0.2)
 
 
 def test_a_penalty_on_ranges_makes_learned_ranges_smaller() -> None:
@@ -72,21 +113,31 @@ def test_a_penalty_on_ranges_makes_learned_ranges_smaller() -> None:
         )
         given = {"objective": "qat", "epochs": 4, "batch_size": 32, "range_penalty": penalty, "learning_rate": 0.02}
         run(TrainingSettings.model_validate(given), net=net)
-        found.append(sum(float(limit) for limit in weight_ranges(net)))
+        found.append(sum(float(limit.detach()) for limit in weight_ranges(net)))
     assert found[1] < 0.9 * found[0]
 
 
-def test_terms_follow_their_schedules_and_leave_no_hook() -> None:
-    net = robust_net()
-    penalties = Penalties({"l1": TrainingSettings.model_validate({"sparsity": {"l1": {0: 0, 0.5: 2}}}).sparsity.l1})
-    with penalties.watching(net) as seen:
-        net(hundred_digits()[0])
-    assert len(seen) == 2
-    assert penalties.total(net, seen, 0.4) is None
-    total = penalties.total(net, seen, 0.6)
-    assert total is not None
-    assert torch.equal(total, 2 * mean_magnitude(seen))
-    assert not any(module._forward_hooks for module in net.modules())
+def test_terms_follow_their_schedules_and_leave_nothing_behind() -> None:
+    settings = TrainingSettings.model_validate({"sparsity": {"l1": {0: 0, 0.5: 2}}})
+    for net in (robust_net(), OwnNet()):
+        penalty = penalties_of(settings)
+        with penalty.on_activations(net, 0.4):
+            assert not any(getattr(module, "term", None) or module._forward_hooks for module in net.modules())
+        with penalty.on_activations(net, 0.6):
+            assert any(getattr(module, "term", None) or module._forward_hooks for module in net.modules())
+        assert not any(getattr(module, "term", None) or module._forward_hooks for module in net.modules())
+
+
+@pytest.mark.parametrize("text", ["relu", "relu6", "clipped(0.5)", "fatrelu(0.1)"])
+def test_with_a_term_of_weight_0_an_activation_has_its_own_gradient(text: str) -> None:
+    grads = []
+    for term in (None, penalties.ActivationTerm({"l1": 0.0})):
+        x = torch.randn(4, 30, generator=keyed_generator("x")).mul_(4).requires_grad_()
+        activation = Activation(Rectifier.parse(text))
+        activation.term = term
+        activation(x).square().sum().backward()
+        grads.append(x.grad)
+    assert torch.equal(*grads)
 
 
 def test_the_share_of_zeros_is_the_mean_over_activations() -> None:

@@ -45,7 +45,9 @@ def test_steps_hold_until_the_next() -> None:
     assert [warm_up.at(time) for time in (0, 0.2, 0.25, 0.49, 0.5, 1)] == [0, 0, 0.2, 0.2, 0.1, 0.1]
 
 
-@pytest.mark.parametrize("text", ["weights.bit_flip:0.01", "weights.stuck_bit:0.02:stuck_at_one=1", "weights.bitflip:0.01"])
+@pytest.mark.parametrize(
+    "text", ["weights.bit_flip:0.01", "weights.stuck_bit:0.02:stuck_at_one=1", "weights.bitflip:0.01"]
+)
 def test_a_fault_is_its_text_or_a_mapping_to_its_rate(text: str) -> None:
     name, _, rest = text.partition(":")
     rate, _, options = rest.partition(":")

@@ -6,17 +6,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import typer
 from typer import Argument, Option
 
+from ftnas.cli.completing import complete_data_sets, complete_faults
 from ftnas.cli.mistakes import one_line_errors
+from ftnas.cli.output import Json
 from ftnas.errors import CampaignError
 
-Net = Annotated[Path, Argument(help="A run folder, for its winner, or a folder in its trainings.")]
+Net = Annotated[
+    str,
+    Argument(
+        metavar="NET",
+        help="A run folder, for its winner; a training's or an exported folder; FILE.py:NAME, FILE.pt2 or FILE.onnx.",
+    ),
+]
+Bits = Annotated[int | None, Option("--bits", help="Of a model of your own, weights and features; by default 8.")]
+Weights = Annotated[Path | None, Option("--weights", help="A .safetensors file for FILE.py:NAME.")]
 Out = Annotated[Path, Option("--out", help="The folder for the results. The same command goes on there.")]
 Faults = Annotated[
     list[str] | None,
-    Option("--faults", help="What fails on a chip, and how often: weights.bitflip:1e-4,1e-3. Repeatable."),
+    Option(
+        "--faults",
+        help="What fails on a chip, and how often: weights.bitflip:1e-4,1e-3. Repeatable.",
+        autocompletion=complete_faults,
+    ),
 ]
 Margin = Annotated[
     float | None, Option("--margin", help="Go on until every interval is at most so wide, from its middle: 0.005.")
@@ -36,8 +49,8 @@ By = Annotated[
 Count = Annotated[int | None, Option("--n", help="Single faults: so many, instead of a margin.")]
 Exhaustive = Annotated[bool, Option("--exhaustive", help="Single faults: every one, instead of a margin.")]
 Allocation = Annotated[
-    Literal["neyman", "proportional"] | None,
-    Option("--allocation", help="Single faults: how --n is shared out; by default neyman, after a pilot."),
+    Literal["bits", "neyman", "proportional"] | None,
+    Option("--allocation", help="Single faults: how --n is shared out; by bit as bits are worth, else after a pilot."),
 ]
 Pilot = Annotated[int | None, Option("--pilot", help="Single faults: how many of each stratum to begin with.")]
 Critical = Annotated[
@@ -45,8 +58,17 @@ Critical = Annotated[
 ]
 Confidence = Annotated[float, Option("--confidence", help="Of the intervals.")]
 Study = Annotated[str, Option("--study", help="Chips and draws are the same for all nets of one study.")]
-Data = Annotated[str | None, Option("--data", help="A data set; by default the run's own.")]
-DataDirectory = Annotated[Path | None, Option("--data-dir", help="CIFAR-10's folder or archive, or an .npz file.")]
+Data = Annotated[
+    str | None,
+    Option(
+        "--data",
+        help="A data set; by default the run's own. Your own models need it.",
+        autocompletion=complete_data_sets,
+    ),
+]
+DataDirectory = Annotated[
+    Path | None, Option("--data-dir", help="CIFAR-10's folder or archive, an .npz file, or a folder of images.")
+]
 Images = Annotated[int | None, Option("--images", help="Measure on so many of the test images only.")]
 BatchSize = Annotated[int | None, Option("--batch-size", help="Images of one forward pass.")]
 Workers = Annotated[int, Option("--workers", help="Threads.")]
@@ -57,7 +79,7 @@ Pattern = Annotated[str, Argument(help="Which sites, as '*.weight'.")]
 
 
 def campaign(
-    checkpoint: Net,
+    net: Net,
     out: Out,
     faults: Faults = None,
     margin: Margin = None,
@@ -78,9 +100,12 @@ def campaign(
     data: Data = None,
     data_dir: DataDirectory = None,
     images: Images = None,
+    bits: Bits = None,
+    weights: Weights = None,
     batch_size: BatchSize = None,
     workers: Workers = 1,
     shard: Part = None,
+    as_json: Json = False,
 ) -> None:
     """Measure a trained net on faulty chips, or under single faults, until the intervals are narrow enough."""
     of_chips = {"faults": faults, "chips": chips, "max_chips": max_chips, "export_chip": export_chip}
@@ -94,28 +119,33 @@ def campaign(
         from ftnas.campaign import Shard
         from ftnas.cli.printing import print_chips, print_single
         from ftnas.pipeline.campaigns import ChipOptions, Execution, SingleOptions, measure_chips, measure_single
-        from ftnas.pipeline.checkpoints import load_checkpoint
+        from ftnas.pipeline.nets import load_net
 
         execution = Execution(out, workers, None if shard is None else Shard.parse(shard), batch_size)
-        net = load_checkpoint(checkpoint, data=data, data_directory=data_dir, images=images)
+        loaded = load_net(net, data=data, data_directory=data_dir, images=images, bits=bits, weights=weights)
         if single is None:
-            print_chips(measure_chips(net, ChipOptions(**chosen, **of_both), execution), out)
+            print_chips(measure_chips(loaded, ChipOptions(**chosen, **of_both), execution), out, as_json=as_json)
         else:
-            print_single(measure_single(net, SingleOptions(**chosen, **of_both), execution), out)
+            print_single(measure_single(loaded, SingleOptions(**chosen, **of_both), execution), out, as_json=as_json)
 
 
 def sites(
-    checkpoint: Net,
+    net: Net,
     pattern: Pattern = "*",
     data: Data = None,
     data_dir: DataDirectory = None,
+    bits: Bits = None,
+    weights: Weights = None,
+    as_json: Json = False,
 ) -> None:
     """List what can fail in a trained net: name, shape, format and bits of every weight and output."""
     with one_line_errors():
+        from ftnas.cli.printing import print_sites
         from ftnas.pipeline.campaigns import list_sites
-        from ftnas.pipeline.checkpoints import load_checkpoint
+        from ftnas.pipeline.nets import load_net
 
-        typer.echo(list_sites(load_checkpoint(checkpoint, data=data, data_directory=data_dir), pattern))
+        loaded = load_net(net, data=data, data_directory=data_dir, bits=bits, weights=weights)
+        print_sites(list_sites(loaded, pattern), as_json=as_json)
 
 
 def _chosen(own: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from ftnas import __version__
-from ftnas.cli import campaigns
+from ftnas.cli import campaigns, comparing, doctor, experimenting, exporting, listings, reporting, showing
+from ftnas.cli.examples import examples_of, exit_codes
 from ftnas.cli.mistakes import one_line_errors
+from ftnas.cli.output import Json, allow_any_text
+
+# Frames and colours are for eyes: what goes into a pipe or a file, and onto a terminal without controls, is plain text.
+PLAIN = not sys.stdout.isatty() or os.environ.get("TERM") == "dumb"
+PLAIN_WIDTH = 120  # of help, where no terminal has one
+
+
+class _Commands(TyperGroup):
+    """The commands, each with its examples below its options."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command = super().get_command(ctx, cmd_name)
+        if command is not None and command.epilog is None:
+            command.epilog = examples_of(cmd_name, plain=PLAIN)
+        return command
+
 
 app = typer.Typer(
     name="ftnas",
+    cls=_Commands,
     help="Find quantised networks that keep their accuracy under hardware faults.",
+    epilog=exit_codes(plain=PLAIN),
+    rich_markup_mode=None if PLAIN else "rich",
+    context_settings={"terminal_width": PLAIN_WIDTH} if PLAIN else None,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -32,85 +56,53 @@ def _main(
     ] = False,
 ) -> None:
     """Find quantised networks that keep their accuracy under hardware faults."""
+    allow_any_text()
 
 
 @app.command()
 def search(
     config: Annotated[Path, typer.Argument(help="The experiment, a YAML file.")],
     run: Annotated[
-        Optional[Path],  # noqa: UP045 - typer reads the annotation at run time
+        Path | None,
         typer.Option("--run", help="The run folder; by default runs/ and the experiment's name."),
     ] = None,
     data_dir: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--data-dir", help="CIFAR-10's folder or archive, or an .npz file."),
+        Path | None,
+        typer.Option("--data-dir", help="CIFAR-10's folder or archive, an .npz file, or a folder of images by class."),
     ] = None,
     assignments: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a key, such as search.trials=50. Repeatable."),
     ] = None,
     controller: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option("--controller", help="optuna or nni-evolution; the same as --set search.controller=..."),
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Search, train the winner, measure it under faults and compare it. The same command resumes a run."""
     with one_line_errors():
-        from ftnas.cli.printing import print_summary
-        from ftnas.pipeline.config import load_config
-        from ftnas.pipeline.run import search as run_search
+        from ftnas.cli.printing import print_found
+        from ftnas.pipeline.families import search_file
 
         changes = [*(assignments or []), *([f"search.controller={controller}"] if controller else [])]
-        settings = load_config(config, assignments=changes, data_directory=data_dir)
-        print_summary(run_search(settings, run or Path("runs") / settings.name))
+        found = search_file(config, run=run, assignments=changes, data_directory=data_dir)
+        print_found(found, as_json=as_json)
 
 
-@app.command()
-def compare(
-    run: Annotated[Path, typer.Argument(help="The folder of a finished search.")],
-    baselines: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Argument(help="Baselines to train and measure; by default those of the run's configuration."),
-    ] = None,
-    size: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--size", help="own, scaled (to the winner's FLOPs), or both by repeating."),
-    ] = None,
-    training: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--training", help="fault-tolerant, plain, or both by repeating."),
-    ] = None,
-) -> None:
-    """Train other networks under the winner's budget, attack all with the same faults, write one table."""
-    with one_line_errors():
-        from ftnas.cli.printing import print_comparison
-        from ftnas.configuration import validate
-        from ftnas.pipeline.config import ComparisonSettings
-        from ftnas.pipeline.run import compare_run
-        from ftnas.pipeline.run_folder import reopen_run
-
-        given = {"baselines": baselines, "sizes": size, "trainings": training}
-        content = reopen_run(run).config.comparison.model_dump() | {k: v for k, v in given.items() if v}
-        print_comparison(compare_run(run, validate(ComparisonSettings, content, source="ftnas compare")))
-
-
-@app.command()
-def report(run: Annotated[Path, typer.Argument(help="A run folder, finished or not.")]) -> None:
-    """Write report.html from what a run folder holds."""
-    with one_line_errors():
-        from ftnas.report.page import write_report
-
-        typer.echo(write_report(run))
-
-
-@app.command()
-def spaces() -> None:
-    """List the search spaces that come with ftnas."""
-    with one_line_errors():
-        from ftnas.cli.printing import print_spaces
-
-        print_spaces()
-
-
-app.command()(campaigns.campaign)
-app.command()(campaigns.sites)
+for command in (
+    comparing.train,
+    comparing.compare,
+    experimenting.experiment,
+    campaigns.campaign,
+    campaigns.sites,
+    exporting.export,
+    reporting.report,
+    showing.show,
+    listings.spaces,
+    listings.primitives,
+    listings.faults,
+    listings.baselines,
+    doctor.doctor,
+):
+    app.command()(command)

@@ -1,17 +1,19 @@
-"""What the commands print."""
+"""What the commands print: a table for people, or with ``as_json`` the same as plain data."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from ftnas.campaign import ChipResult, Estimate, SingleResult
+from ftnas.campaign import ChipResult, Estimate, SingleResult, document
+from ftnas.cli.output import console, print_json, print_table, print_warning, right, table
+from ftnas.faults.sites import Site, Sites
 from ftnas.pipeline.campaigns import TABLE
+from ftnas.pipeline.families import SearchFinding
 from ftnas.pipeline.run import RunSummary
-from ftnas.space import bundled_spaces, load_space
 
 MOST_STRATA = 20
 
@@ -23,80 +25,103 @@ TAUS = (
 )
 
 
-def print_summary(summary: RunSummary) -> None:
+def print_found(found: RunSummary | SearchFinding, *, as_json: bool = False) -> None:
+    """Print what a search of any family has found."""
+    if isinstance(found, RunSummary):
+        return print_summary(found, as_json=as_json)
+    if as_json:
+        return print_json({**found.results, "folder": str(found.folder), "report": str(found.report)})
+    output = console()
+    first, *numbers = found.columns
+    nets = table(first, *map(right, numbers))
+    for row in found.rows:
+        nets.add_row(*row)
+    print_table(output, nets, found.title)
+    for note in found.notes:
+        output.print(note, soft_wrap=True)
+    output.print(f"report: {found.report}", soft_wrap=True)
+
+
+def print_summary(summary: RunSummary, *, as_json: bool = False) -> None:
     """Print the winner, how far the ranking can be trusted, and the comparison."""
-    console = Console()
-    _print_ranking(console, summary.ranking)
-    _print_table(console, summary.comparison)
+    if as_json:
+        return print_json(_plain(summary))
+    output = console()
+    _print_ranking(output, summary.ranking)
+    _print_table(output, summary.comparison)
     for warning in summary.warnings:
-        console.print(f"[yellow]warning:[/] {warning}")
-    console.print(f"report: {summary.report}", soft_wrap=True)
+        print_warning(output, warning)
+    output.print(f"report: {summary.report}", soft_wrap=True)
 
 
-def print_comparison(summary: RunSummary) -> None:
+def print_comparison(summary: RunSummary, *, as_json: bool = False) -> None:
     """Print the comparison."""
-    console = Console()
-    _print_table(console, summary.comparison)
-    console.print(f"report: {summary.report}", soft_wrap=True)
+    if as_json:
+        return print_json(_plain(summary))
+    output = console()
+    _print_table(output, summary.comparison)
+    output.print(f"report: {summary.report}", soft_wrap=True)
 
 
-def print_spaces() -> None:
-    """Print name, size and description of every bundled space."""
-    table = Table("space", "architectures", "operators", "what it is for")
-    for name in bundled_spaces():
-        space = load_space(name)
-        table.add_row(name, f"{space.size:.2g}", str(len(space.operators)), space.description)
-    Console().print(table)
+def print_sites(sites: Sites, *, as_json: bool = False) -> None:
+    """Print what can fail: a line for each weight and output, and their totals."""
+    if as_json:
+        return print_json([_site(site) for site in sites])
+    console().print(str(sites), soft_wrap=True, highlight=False)
 
 
-def print_chips(result: ChipResult, out: Path) -> None:
+def print_chips(result: ChipResult, out: Path, *, as_json: bool = False) -> None:
     """Print accuracy and outcomes at each rate, what the chips stand for, and whether the margin was reached."""
-    console = Console()
+    if as_json:
+        return print_json({"results": str(out), **document(result)})
+    output = console()
     title = f"{result.chips} chips, {100 * result.accuracy:.2f} % without faults"
-    table = Table("rate", "accuracy %", "worst chip", "changed %", "no answer %", "faults a chip", title=title)
+    names = ("rate", "accuracy %", "worst chip", "changed %", "no answer %", "faults a chip")
+    rates = table(*map(right, names))
     for rate in result.rates:
         changed, due = rate.shares["changed"], rate.shares["due"]
-        table.add_row(
+        rates.add_row(
             f"{rate.rate:g}", _estimate(rate.accuracy), f"{100 * rate.accuracy.lowest:.1f}", _estimate(changed),
             _estimate(due), f"{rate.counts['applied'] / result.chips:,.1f}",
         )  # fmt: skip
     if result.rates:
-        console.print(table)
-        console.print(_way(result.rates[0].accuracy), soft_wrap=True)
-    console.print(f"population: {result.population}", soft_wrap=True)
-    _print_end(console, result, out)
+        print_table(output, rates, title)
+        output.print(_way(result.rates[0].accuracy), soft_wrap=True)
+    output.print(f"population: {result.population}", soft_wrap=True)
+    _print_end(output, result, out)
 
 
-def print_single(result: SingleResult, out: Path) -> None:
+def print_single(result: SingleResult, out: Path, *, as_json: bool = False) -> None:
     """Print what single faults do in the network and by stratum, what was drawn from, and where the rest lies."""
-    console = Console()
+    if as_json:
+        return print_json({"results": str(out), **document(result)})
+    output = console()
     shown = sorted(result.strata, key=lambda found: -found.shares["changed"].mean)[:MOST_STRATA]
     network = [result.network] if result.network and len(result.strata) > 1 else []
     title = f"{len(result.units):,} single faults, {100 * result.accuracy:.2f} % without faults"
-    table = Table("stratum", "faults", "of", "changed %", "critical %", "masked %", title=title)
+    names = ("faults", "of", "changed %", "critical %", "masked %")
+    strata = table("stratum", *map(right, names))
     for found in (*network, *shown):
         shares = [_estimate(found.shares[name], digits=3) for name in ("changed", "critical", "masked")]
-        table.add_row(found.stratum.name, f"{found.injected:,}", f"{found.stratum.size:,}", *shares)
-    console.print(table)
+        strata.add_row(found.stratum.name, f"{found.injected:,}", f"{found.stratum.size:,}", *shares)
+    print_table(output, strata, title)
     if len(shown) < len(result.strata):
-        console.print(
-            f"the {len(shown)} worst of {len(result.strata)} strata; all are in {out / TABLE}", soft_wrap=True
-        )
+        output.print(f"the {len(shown)} worst of {len(result.strata)} strata; all are in {out / TABLE}", soft_wrap=True)
     for found in (*network, *shown)[:1]:
-        console.print(_way(found.shares["changed"]), soft_wrap=True)
-    console.print(f"critical: changes the answer to at least {100 * result.critical:g} % of the images")
-    console.print(f"population: {result.population.describe()}", soft_wrap=True)
-    _print_end(console, result, out)
+        output.print(_way(found.shares["changed"]), soft_wrap=True)
+    output.print(f"critical: changes the answer to at least {100 * result.critical:g} % of the images")
+    output.print(f"population: {result.population.describe()}", soft_wrap=True)
+    _print_end(output, result, out)
 
 
-def _print_end(console: Console, result: ChipResult | SingleResult, out: Path) -> None:
+def _print_end(output: Console, result: ChipResult | SingleResult, out: Path) -> None:
     """Print what is missing, and where the results are."""
     if result.reached is False:
-        console.print(f"[yellow]warning:[/] the margin of {result.margin:g} was not reached", soft_wrap=True)
+        print_warning(output, f"the margin of {result.margin:g} was not reached")
     if result.missing:
-        console.print(f"{result.missing:,} units are left to other shards; then run this without --shard to join them")
+        output.print(f"{result.missing:,} units are left to other shards; then run this without --shard to join them")
     else:
-        console.print(f"results: {out}", soft_wrap=True)
+        output.print(f"results: {out}", soft_wrap=True)
 
 
 def _estimate(found: Estimate, digits: int = 2) -> str:
@@ -109,33 +134,52 @@ def _way(found: Estimate) -> str:
     return f"intervals: {100 * found.interval.confidence:.4g} %, {found.interval.method}"
 
 
-def _print_ranking(console: Console, ranking: dict[str, Any]) -> None:
-    table = Table("Kendall's tau with short trainings", "value", "95 % interval", title=f"{ranking['n']} nets")
+def _plain(summary: RunSummary) -> dict[str, Any]:
+    return asdict(summary) | {"folder": str(summary.folder), "report": str(summary.report)}
+
+
+def _site(site: Site) -> dict[str, Any]:
+    known = site.shape is not None
+    return {
+        "name": site.name,
+        "kind": site.kind,
+        "layer": site.layer,
+        "shape": None if site.shape is None else [*site.shape],
+        "format": None if site.number is None else str(site.number),
+        "bits": site.bits,
+        "macs_per_value": site.macs_per_value,
+        "values": site.values if known else None,
+        "bits_total": site.bits_total if known else None,
+    }
+
+
+def _print_ranking(output: Console, ranking: dict[str, Any]) -> None:
+    names = ("value", "95 % interval")
+    taus = table("Kendall's tau with short trainings", *map(right, names))
     for key, label in TAUS:
         if key in ranking:
             tau = ranking[key]
-            table.add_row(label, f"{tau['value']:+.2f}", f"{tau['low']:+.2f} .. {tau['high']:+.2f}")
-    console.print(table)
+            taus.add_row(label, f"{tau['value']:+.2f}", f"{tau['low']:+.2f} .. {tau['high']:+.2f}")
+    print_table(output, taus, f"{ranking['n']} nets")
     gain = ranking.get("gain_over_random")
     if gain is not None:
-        console.print(
+        output.print(
             f"gain of the leaders over {gain['n']} random cells: {100 * gain['mean']:+.1f} points "
             f"({100 * gain['low']:+.1f} .. {100 * gain['high']:+.1f})"
         )
 
 
-def _print_table(console: Console, comparison: dict[str, Any]) -> None:
+def _print_table(output: Console, comparison: dict[str, Any]) -> None:
     title = f"{comparison['fault']}, {comparison['chips']} chips, test images, 95 % interval over chips"
-    table = Table("network", "training", "MFLOPs", "parameters", "clean", title=title)
-    for rate in comparison["rows"][0]["rates"]:
-        table.add_column(f"{rate['rate']:g}")
+    rates = [f"{rate['rate']:g}" for rate in comparison["rows"][0]["rates"]]
+    nets = table("network", "training", *map(right, ("MFLOPs", "parameters", "clean", *rates)))
     for row in comparison["rows"]:
         cells = [_interval(rate) for rate in row["rates"]]
-        table.add_row(
+        nets.add_row(
             row["label"], row["training"], f"{row['flops'] / 1e6:.3f}", f"{row['parameters']:,}",
             f"{100 * row['clean']:.1f}", *cells,
         )  # fmt: skip
-    console.print(table)
+    print_table(output, nets, title)
 
 
 def _interval(rate: dict[str, Any]) -> str:

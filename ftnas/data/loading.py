@@ -10,6 +10,7 @@ import torch
 from ftnas.data.cifar10 import read_cifar10
 from ftnas.data.dataset import Dataset, Pixels, normalised
 from ftnas.data.digits import read_digits
+from ftnas.data.image_folder import read_image_folder
 from ftnas.data.npz import read_npz
 from ftnas.errors import DataError
 
@@ -17,6 +18,7 @@ READERS: Mapping[str, Callable[[Path | None], Pixels]] = {
     "digits": read_digits,
     "cifar10": read_cifar10,
     "npz": read_npz,
+    "folder": read_image_folder,
 }
 DATA_SETS: tuple[str, ...] = tuple(READERS)
 
@@ -26,7 +28,8 @@ def load_data(name: str, *, directory: Path | None = None, device: torch.device 
 
     Args:
         name: one of ``DATA_SETS``.
-        directory: for ``cifar10`` the folder or archive, for ``npz`` the file, for ``digits`` nothing.
+        directory: for ``cifar10`` the folder or archive, for ``npz`` the file, for ``folder`` the folder, for
+            ``digits`` nothing.
         device: where the tensors live.
 
     Raises:

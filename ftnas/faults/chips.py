@@ -90,8 +90,9 @@ def sample_site(chip: Chip, site: Site, *, fault: int, images: range | None = No
     """Draw what fails at ``site`` under fault model ``fault`` of the chip's list.
 
     Outputs are drawn in blocks of 64 images, of which those in ``images`` are kept. A permanent fault hits every
-    image alike, an intermittent one each with probability ``activity``. A weight is drawn whole; where its faults do
-    not last as long as the chip, they are those of the forward pass whose first image is that of ``images``.
+    image, and every step of a register, alike; an intermittent one each with probability ``activity``. A weight is
+    drawn whole; where its faults do not last as long as the chip, they are those of the forward pass whose first image
+    is that of ``images``.
 
     Raises:
         FaultError: faults that are listed one by one cannot be drawn.
@@ -149,9 +150,10 @@ def _acts(chip: Chip, site: Site, fault: int, element: Integers, image: int) -> 
 def _draw_block(chip: Chip, site: Site, fault: int, *, block: int, values: int) -> Events:
     """Draw the events of one block of ``values`` values; a weight is one block."""
     model = chip.faults[fault]
+    name = site.name if duration(model) == "transient" else site.register or site.name
 
     def stream(part: str) -> torch.Generator:
-        return keyed_generator(chip.study, chip.number, site.name, fault, model.name, block, part)
+        return keyed_generator(chip.study, chip.number, name, fault, model.name, block, part)
 
     by = 0 if site.kind == "weight" else block * values
     if not values or not model.rate:

@@ -96,7 +96,7 @@ class Injection:
     def output(self, layer: nn.Module, features: Tensor, number: Number) -> None:
         """Put the chip's faults into ``features`` ``[N, ...]``."""
         path = self._paths.find(layer) if self._feature_faults else None
-        if path is None or not isinstance(layer, QuantizedLayer):
+        if path is None or not isinstance(layer, QuantizedLayer) or not layer.stores_output:
             return
         site = output_site(path, layer, number, tuple(features.shape[1:]))
         images = range(self.first_image, self.first_image + len(features))

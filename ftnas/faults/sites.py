@@ -27,6 +27,8 @@ class Site:
         number: the format of the values; unknown while an output's range has not been measured.
         macs_per_value: multiply-accumulates behind one output value; 0 for sums.
         bits: width of one value.
+        register: what hardware calls the place, where it is another than ``name``: steps in time share one register,
+            so what fails for good fails in all of them.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Site:
     number: Number | None
     macs_per_value: int
     bits: int
+    register: str = ""
 
     @property
     def values(self) -> int:
@@ -75,7 +78,7 @@ def sites(model: nn.Module, pattern: str = "*", *, shapes: Mapping[str, tuple[in
     found: list[Site] = []
     for path, layer in named_layers(model).items():
         found += [weight_site(path, layer)] if has_weight(layer) else []
-        found.append(output_site(path, layer))
+        found += [output_site(path, layer)] if layer.stores_output else []
     chosen = [site for site in found if fnmatchcase(site.name, pattern)]
     if not chosen:
         raise FaultError(f"pattern {pattern!r} matches no fault site; the first site is {found[0].name}")
@@ -106,7 +109,8 @@ def output_site(
     if number is None and layer.feature_range_is_known:
         number = layer.feature_number()
     bits = layer.quantization.feature_bits if number is None else number.bits
-    return Site(_join(path, "output"), "output", layer.kind, shape, number, layer.macs_per_value, bits)
+    register = path.rpartition(".")[0] if layer.is_step else ""
+    return Site(_join(path, "output"), "output", layer.kind, shape, number, layer.macs_per_value, bits, register)
 
 
 def has_weight(layer: QuantizedLayer) -> bool:

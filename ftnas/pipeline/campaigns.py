@@ -19,10 +19,11 @@ from ftnas.files import write_json, write_tensors, write_text
 from ftnas.pipeline.checkpoints import Checkpoint
 from ftnas.pipeline.progress import progress_bar
 from ftnas.report.campaign_figures import accuracy_figure, heat_map
+from ftnas.report.raster import write_png
 
 RESULTS, TABLE = "results.json", "results.csv"
 LAYERS, LAYER_BITS = "layers.csv", "layer_bits.csv"
-ACCURACY, HEAT_MAP = "accuracy.svg", "heat_map.svg"
+ACCURACY, HEAT_MAP = "accuracy", "heat_map"
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def measure_chips(net: Checkpoint, options: ChipOptions, execution: Execution) -
         _write(execution.out, net, campaign.document(result), rows)
         names = " + ".join(fault.name for fault in levels[0].faults)
         drawn = accuracy_figure(rows, clean=result.accuracy, title=f"{net.name}: {names}")
-        write_text(execution.out / ACCURACY, drawn)
+        _draw(execution.out, ACCURACY, drawn)
     return result
 
 
@@ -135,7 +136,7 @@ def measure_single(net: Checkpoint, options: SingleOptions, execution: Execution
         write_text(execution.out / LAYERS, campaign.to_csv(layers))
         write_text(execution.out / LAYER_BITS, campaign.to_csv(cells))
         drawn = heat_map(cells, layers, title=f"{net.name}: single faults ({', '.join(options.kinds)})")
-        write_text(execution.out / HEAT_MAP, drawn)
+        _draw(execution.out, HEAT_MAP, drawn)
     return result
 
 
@@ -147,6 +148,11 @@ def list_sites(net: Checkpoint, pattern: str = "*") -> Sites:
     """
     shapes = output_shapes(net.model, net.data.test_images[:1])
     return sites(net.model, pattern, shapes=shapes)
+
+
+def _draw(out: Path, name: str, drawing: str) -> None:
+    write_text(out / f"{name}.svg", drawing)
+    write_png(drawing, out / f"{name}.png")
 
 
 def _write(out: Path, net: Checkpoint, document: dict[str, Any], rows: Sequence[campaign.Row]) -> None:

@@ -6,15 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 from ftnas.pipeline.jobs import TrainingJob
-from ftnas.pipeline.run_folder import RunFolder
+from ftnas.pipeline.run_folder import RunFolder, Workplace
 from ftnas.runtime import keyed_generator
 from ftnas.space import Genotype
 
 ATTEMPTS = 20_000
 
 
-def training_rates(run: RunFolder) -> tuple[float, ...]:
-    """Return the training's own rate and then the campaign's others."""
+def training_rates(run: Workplace) -> tuple[float, ...]:
+    """Return the training's own rate and then the campaign's others; none where nothing fails."""
+    if not run.config.faults:
+        return ()
     own = run.config.faults[0].rate
     return (own, *(rate for rate in run.config.campaign.rates if rate != own))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,30 +14,37 @@ from ftnas.data import DATA_SETS, Dataset
 from ftnas.errors import DataError, RunError
 from ftnas.files import read_json, read_tensors
 from ftnas.pipeline.config import DataSettings
-from ftnas.pipeline.jobs import build_model, load_dataset
-from ftnas.pipeline.run_folder import CONFIG, RunFolder, reopen_run
+from ftnas.pipeline.jobs import build_model, load_dataset, warn_of_changes
+from ftnas.pipeline.run_folder import CONFIG, Workplace, is_workplace, reopen, reopen_run
 from ftnas.runtime import choose_device, keyed_generator, place, use_threads
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A trained net and the data set to measure it on.
+    """A net and the data set to measure it on.
 
     Attributes:
-        name: of its training.
-        model: in evaluation mode, on the device that the run's configuration names.
+        name: of its training, or of the user's own net.
+        model: quantised, in evaluation mode, on the device that the run's configuration names.
         data: on the same device.
+        origin: where it comes from, in one line.
+        spec: from which ftnas can build the net anew: ``image_shape`` and ``classes`` with ``genotype``, ``space`` and
+            ``sizes``, or with ``baseline``, ``width`` and ``numbers``; ``None`` for a net of the user's own.
+        float_model: what a net of the user's own was before it was quantised.
     """
 
     name: str
     model: nn.Module
     data: Dataset
+    origin: str = ""
+    spec: Mapping[str, Any] | None = None
+    float_model: nn.Module | None = None
 
 
 def load_checkpoint(
     path: Path, *, data: str | None = None, data_directory: Path | None = None, images: int | None = None
 ) -> Checkpoint:
-    """Rebuild the net at ``path``: a run folder, which stands for its winner, or a folder below its ``trainings``.
+    """Rebuild the net at ``path``: a run folder, which stands for its winner, or the folder of a training.
 
     Args:
         path: where it is.
@@ -47,15 +56,28 @@ def load_checkpoint(
         RunError: there is no finished training, or the data set does not fit the net.
         DataError: the data set is unknown or damaged, or has fewer images.
     """
-    run, home = _find(path)
+    run, home = find_training(path)
     config = run.config.model_copy(update={"data": _data_settings(run.config.data, data, data_directory)})
     use_threads(config.threads)
     device = choose_device(config.device)
-    loaded = _limited(load_dataset(config, device), images)
+    loaded = limited(load_dataset(config, device), images)
     job = read_json(home / "model.json")
     model = place(build_model(run, job["model"], loaded, seed=job["seed"]), device)
     _load_weights(model, home / "weights.safetensors", loaded)
-    return Checkpoint(str(job["name"]), model.eval(), loaded)
+    warn_of_changes(job["model"], home)
+    spec = _spec(run, job["model"], loaded)
+    return Checkpoint(str(job["name"]), model.eval(), loaded, origin=str(home), spec=spec)
+
+
+def _spec(run: Workplace, model: Mapping[str, Any], data: Dataset) -> dict[str, Any] | None:
+    """Return plain data that rebuilds the net of a training, without its folder; ``None`` for one of the user's own."""
+    ends = {"image_shape": list(data.image_shape), "classes": data.classes}
+    if "baseline" in model:
+        return {**ends, **{key: model[key] for key in ("baseline", "width", "numbers")}}
+    if run.space is None:
+        return None
+    sizes = {**run.space.final.model_dump(mode="json"), "channels": model["channels"]}
+    return {**ends, "genotype": model["genotype"], "space": run.space.to_dict(), "sizes": sizes}
 
 
 def _data_settings(own: DataSettings, name: str | None, directory: Path | None) -> DataSettings:
@@ -68,8 +90,13 @@ def _data_settings(own: DataSettings, name: str | None, directory: Path | None) 
     )
 
 
-def _find(path: Path) -> tuple[RunFolder, Path]:
-    """Return the run, and the folder of the training, that ``path`` means."""
+def find_training(path: Path) -> tuple[Workplace, Path]:
+    """Return the folder of the run, training or comparison, and in it that of the one training, which ``path`` means.
+
+    Raises:
+        RunError: it means none, or one that is not finished.
+    """
+    run: Workplace
     if (path / CONFIG).exists():
         run = reopen_run(path)
         result = run.file("winner", "result.json")
@@ -77,10 +104,11 @@ def _find(path: Path) -> tuple[RunFolder, Path]:
             raise RunError(f"{path}: has no winner yet; finish the search, or name a folder in {path / 'trainings'}")
         home = run.file("trainings", read_json(result)["name"])
     else:
-        home = path
-        if not (path.parent.parent / CONFIG).exists() or not (path / "model.json").exists():
-            raise RunError(f"{path}: is neither a run folder nor a training below one's trainings")
-        run = reopen_run(path.parent.parent)
+        home, above = path, path.resolve().parent.parent
+        if not (path / "model.json").exists() or not (is_workplace(path) or is_workplace(above)):
+            others = "an exported folder or .safetensors, FILE.py:NAME, FILE.pt2 or FILE.onnx"
+            raise RunError(f"{path}: is neither a run folder nor a training; another net is {others}")
+        run = reopen(path if is_workplace(path) else above)
     if not (home / "weights.safetensors").exists():
         raise RunError(f"{home}: holds no finished training (it has no weights.safetensors)")
     return run, home
@@ -90,14 +118,19 @@ def _load_weights(model: nn.Module, file: Path, data: Dataset) -> None:
     tensors, _ = read_tensors(file)
     try:
         model.load_state_dict(tensors)
-    except RuntimeError:
+    except (KeyError, RuntimeError, TypeError, ValueError):  # all but one of them where number formats should be
         shape = "x".join(map(str, data.image_shape))
         raise RunError(
             f"{file}: is of a net for other data than {data.name} ({shape}, {data.classes} classes)"
         ) from None
 
 
-def _limited(data: Dataset, images: int | None) -> Dataset:
+def limited(data: Dataset, images: int | None) -> Dataset:
+    """Return ``data`` with only so many test ``images``, a fixed random choice; ``None`` means all.
+
+    Raises:
+        DataError: it has fewer.
+    """
     if images is None:
         return data
     count = len(data.test_labels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -15,7 +15,7 @@ from ftnas.networks import build_baseline
 from ftnas.pipeline.cells import ATTEMPTS, cell_job, draw_cells, training_rates
 from ftnas.pipeline.config import ComparisonSettings, SizeKind, TrainingKind
 from ftnas.pipeline.jobs import Result, TrainingJob, fault_name
-from ftnas.pipeline.run_folder import RunFolder
+from ftnas.pipeline.run_folder import RunFolder, Workplace
 from ftnas.pipeline.search_stages import final_cost
 from ftnas.pipeline.workers import run_jobs
 from ftnas.quantization import Quantization
@@ -25,6 +25,7 @@ from ftnas.space import Genotype, hand_made
 
 # A scaled baseline with more than this many times the winner's FLOPs is reported.
 TOO_LARGE = 1.25
+SHORT: Mapping[TrainingKind, str] = {"fault-tolerant": "ftt", "plain": "plain"}  # in the names of folders
 
 
 def compare(run: RunFolder, data: Dataset, winner: Genotype, settings: ComparisonSettings) -> dict[str, Any]:
@@ -39,7 +40,8 @@ def compare(run: RunFolder, data: Dataset, winner: Genotype, settings: Compariso
         *_hand_made_jobs(run, data, settings, flops),
         *_matched_random_jobs(run, data, settings, winner, flops),
     ]
-    rows = _joined(run, run_jobs(run, jobs, title="winner and comparison"))
+    results = run_jobs(run, jobs, title="winner and comparison", workers=run.config.workers)
+    rows = _joined(run, results)
     _write_winner(run, winner, rows[0])
     content = {
         "fault": fault_name(run.config.faults),
@@ -75,7 +77,7 @@ def _baseline_jobs(run: RunFolder, data: Dataset, settings: ComparisonSettings, 
         for size in settings.sizes
     }
     return [
-        _baseline_job(run, name, widths[name, size], numbers=numbers, size=size, training=training)
+        baseline_job(run, name, widths[name, size], numbers=numbers, size=size, training=training)
         for name in settings.baselines
         for size in settings.sizes
         for numbers in settings.numbers
@@ -83,12 +85,12 @@ def _baseline_jobs(run: RunFolder, data: Dataset, settings: ComparisonSettings, 
     ]
 
 
-def _baseline_job(
-    run: RunFolder, name: str, width: float, *, numbers: Quantization, size: SizeKind, training: TrainingKind
+def baseline_job(
+    run: Workplace, name: str, width: float, *, numbers: Quantization, size: SizeKind, training: TrainingKind
 ) -> TrainingJob:
-    kind = "ftt" if training == "fault-tolerant" else "plain"
+    """Return the full training of the baseline ``name`` at ``width`` times its own channels."""
     return TrainingJob(
-        name=f"{name}-{size}-{kind}{_suffix(numbers)}",
+        name=f"{name}-{size}-{SHORT[training]}{_suffix(numbers)}",
         label=f"{name}{'' if size == 'own' else f' x {width:.3g}'}{_remark(numbers)}",
         family="baseline",
         model={"baseline": name, "width": width, "numbers": numbers.to_dict()},
@@ -169,9 +171,14 @@ def comparison_warnings(settings: ComparisonSettings, rows: Sequence[Result]) ->
     found, wanted = sum(row["family"] == "random" for row in rows), settings.random_cells
     if found < wanted:
         warnings.append(f"only {found} of {wanted} random cells with the winner's FLOPs were found in {ATTEMPTS} draws")
-    winner = rows[0]["flops"]
-    for row in rows:
-        if row["family"] == "baseline" and row["size"] == "scaled" and row["flops"] > TOO_LARGE * winner:
-            times = row["flops"] / winner
-            warnings.append(f"{row['label']} has {times:.1f} times the winner's FLOPs: it cannot be scaled any nearer")
-    return warnings
+    return warnings + scale_warnings(rows, first="the winner")
+
+
+def scale_warnings(rows: Sequence[Result], *, first: str) -> list[str]:
+    """Return a warning for each scaled baseline that could not be made as small as the first net, called ``first``."""
+    small = rows[0]["flops"]
+    return [
+        f"{row['label']} has {row['flops'] / small:.1f} times {first}'s FLOPs: it cannot be scaled any nearer"
+        for row in rows
+        if row["family"] == "baseline" and row["size"] == "scaled" and row["flops"] > TOO_LARGE * small
+    ]

@@ -27,10 +27,10 @@ def noticing_divergence(model: nn.Module) -> Iterator[None]:
     try:
         yield
     except ValueError:
-        if _is_finite(model):
+        if is_finite(model):
             raise
         raise Diverged from None
-    if not _is_finite(model):
+    if not is_finite(model):
         raise Diverged
 
 
@@ -61,5 +61,6 @@ def failure(diverged: int | None, clean: float, labels: Tensor) -> str | None:
     return "learned nothing in training" if clean <= int(labels.bincount().max()) / len(labels) else None
 
 
-def _is_finite(model: nn.Module) -> bool:
+def is_finite(model: nn.Module) -> bool:
+    """Return whether every number in ``model`` is one."""
     return all(bool(tensor.isfinite().all()) for tensor in model.state_dict().values())

@@ -35,7 +35,7 @@ def choose_winner(run: RunFolder, data: Dataset) -> Genotype:
         *(cell_job(run, f"random{i}-{g.key}", f"random {i}", g, family="random", part="split")
           for i, g in enumerate(randoms, start=1)),
     ]  # fmt: skip
-    results = run_jobs(run, jobs, title="finalists")
+    results = run_jobs(run, jobs, title="finalists", workers=run.config.workers)
     best = max(range(len(tops)), key=lambda index: _objective(run, results[index]))
     return tops[best]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,17 +14,22 @@ from torch import Tensor, nn
 from ftnas.campaign import Measurement, accuracy, at_rate, chip_accuracies
 from ftnas.cost import measure
 from ftnas.data import Dataset, load_data, split_train
-from ftnas.errors import RunError
+from ftnas.errors import ModelError, RunError
 from ftnas.faults import Fault
 from ftnas.files import read_json, write_json, write_tensors
+from ftnas.importing.python_file import load_python
 from ftnas.networks import CellNetwork, build_baseline
-from ftnas.pipeline.config import RunConfig
+from ftnas.pipeline.config import Recipe, RunConfig
 from ftnas.pipeline.failures import Diverged, check_finite, diverged_in, failure, noticing_divergence, recorded
-from ftnas.pipeline.run_folder import RunFolder, reopen_run
-from ftnas.quantization import Quantization
-from ftnas.runtime import choose_device, keyed_generator, place, seeded
+from ftnas.pipeline.run_folder import SPACE, Workplace, reopen
+from ftnas.quantization import Quantization, quantize
+from ftnas.runtime import choose_device, key_seed, keyed_generator, place, seeded
 from ftnas.space import Genotype, Sizes
-from ftnas.training import EpochRecord, train
+from ftnas.training import SHARP, EpochRecord, TrainingSettings, train
+
+CALIBRATION_IMAGES = 512  # of the training images, for the ranges of a net of the user's own
+
+COSTS = ("macs", "flops", "parameters", "weight_bits")
 
 Result = dict[str, Any]
 
@@ -34,8 +40,8 @@ class TrainingJob:
 
     Args:
         name: folder below ``trainings``.
-        model: ``{"genotype": ..., "channels": ...}`` for cells, ``{"baseline": ..., "width": ...,
-            "numbers": ...}`` otherwise.
+        model: ``{"genotype": ..., "channels": ...}`` for cells, ``{"baseline": ..., "width": ..., "numbers": ...}``
+            for baselines, ``{"python": "/path/FILE.py:NAME", "source": ..., "bits": ...}`` for a net of the user's own.
         part: ``split`` trains on the supernet's training split and measures on its validation split;
             ``whole`` trains on all training images and measures on the test images.
         rates: of the configured faults, the training's own first.
@@ -43,7 +49,7 @@ class TrainingJob:
 
     name: str
     label: str
-    family: Literal["winner", "finalist", "random", "hand", "baseline"]
+    family: Literal["winner", "finalist", "random", "hand", "baseline", "own"]
     model: Mapping[str, Any]
     training: Literal["fault-tolerant", "plain"]
     size: Literal["own", "scaled"]
@@ -54,7 +60,7 @@ class TrainingJob:
     seed: int
 
 
-def load_dataset(config: RunConfig, device: torch.device) -> Dataset:
+def load_dataset(config: Recipe, device: torch.device) -> Dataset:
     """Load the configured data set, cut to the configured number of images by a fixed random choice."""
     directory = None if config.data.directory is None else Path(config.data.directory)
     whole = load_data(config.data.name, directory=directory, device=device)
@@ -70,8 +76,14 @@ def _choice(images: Tensor, labels: Tensor, limit: int | None) -> tuple[Tensor, 
     return images[picked], labels[picked]
 
 
-def build_model(run: RunFolder, spec: Mapping[str, Any], data: Dataset, *, seed: int) -> nn.Module:
-    """Return the net that ``spec`` (see ``TrainingJob.model``) describes, freshly initialised."""
+def build_model(work: Workplace, spec: Mapping[str, Any], data: Dataset, *, seed: int) -> nn.Module:
+    """Return the net that ``spec`` (see ``TrainingJob.model``) describes, freshly initialised, on the CPU.
+
+    Raises:
+        ModelError: it is one of the user's own, and cannot be built any more.
+    """
+    if "python" in spec:
+        return _build_own(spec, data, seed=seed)
     with seeded("initialisation", seed):
         if "baseline" in spec:
             return build_baseline(
@@ -81,14 +93,51 @@ def build_model(run: RunFolder, spec: Mapping[str, Any], data: Dataset, *, seed:
                 classes=data.classes,
                 numbers=Quantization.from_dict(spec["numbers"]),
             )
-        sizes = run.space.final.model_copy(update={"channels": spec["channels"]})
+        if work.space is None:
+            raise RunError(f"{work.path}: has lost the {SPACE} of its cells")
+        sizes = work.space.final.model_copy(update={"channels": spec["channels"]})
         return CellNetwork(
-            run.space,
+            work.space,
             Sizes.model_validate(sizes.model_dump()),
             image_shape=data.image_shape,
             classes=data.classes,
             genotype=Genotype.from_dict(spec["genotype"]),
         )
+
+
+def own_spec(file: Path, name: str, *, bits: int) -> dict[str, Any]:
+    """Return the ``TrainingJob.model`` of the net ``name`` in the Python ``file`` as that is now.
+
+    Raises:
+        ModelError: the file cannot be read.
+    """
+    return {"python": f"{file.resolve()}:{name}", "source": source_of(file), "bits": bits}
+
+
+def source_of(file: Path) -> str:
+    """Return a digest of the text of a Python ``file``.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    try:
+        return f"{key_seed(file.read_text(encoding='utf-8')):016x}"
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{file}: cannot be read ({error})") from None
+
+
+def warn_of_changes(spec: Mapping[str, Any], home: Path) -> None:
+    """Warn that the Python file of a net of the user's own is no longer what it was when ``home`` was trained."""
+    file = Path(str(spec.get("python", "")).rpartition(":")[0])
+    if "python" in spec and source_of(file) != spec["source"]:
+        warnings.warn(f"{file}: has changed since {home} was trained; the net may compute something else", stacklevel=2)
+
+
+def _build_own(spec: Mapping[str, Any], data: Dataset, *, seed: int) -> nn.Module:
+    """Return a net of the user's own, quantised; ranges and signs are those of the first training images."""
+    file, _, name = spec["python"].rpartition(":")
+    model = load_python(Path(file), name, image_shape=data.image_shape, classes=data.classes, seed=seed)
+    return quantize(model.eval(), data.train_images[:CALIBRATION_IMAGES].cpu(), bits=spec["bits"])
 
 
 def fault_name(faults: Sequence[Fault]) -> str:
@@ -98,33 +147,34 @@ def fault_name(faults: Sequence[Fault]) -> str:
 
 def run_job(folder: Path, job: TrainingJob, on_epoch: Callable[[], None] = lambda: None) -> Result:
     """Train and measure ``job`` and return its result; a finished one is read, an interrupted one goes on."""
-    home = folder / "trainings" / job.name
+    work = reopen(folder)
+    home = work.training(job.name)
     description = {**asdict(job), "rates": list(job.rates)}
-    if (home / "result.json").exists():
+    if (home / "model.json").exists():
         _check_same_job(home / "model.json", description)
+    if (home / "result.json").exists():
         for _ in range(job.epochs):
             on_epoch()
         return dict(read_json(home / "result.json"))
-    run = reopen_run(folder)
-    device = choose_device(run.config.device)
-    data = load_dataset(run.config, device)
-    model = place(build_model(run, job.model, data, seed=job.seed), device)
+    device = choose_device(work.config.device)
+    data = load_dataset(work.config, device)
+    model = place(build_model(work, job.model, data, seed=job.seed), device)
     described = _describe(job, model, data)
     write_json(home / "model.json", description)
-    records, diverged = _train(run, job, model, data, home, on_epoch)
+    records, diverged = _train(work, job, model, data, home, on_epoch)
     write_json(home / "history.json", [asdict(record) for record in records])
     write_tensors(home / "weights.safetensors", model.state_dict(), {"model": dict(job.model), "name": job.name})
-    result = {**described, **_measure(run, job, model, data, diverged=diverged)}
+    result = {**described, **_measure(work, job, model, data, diverged=diverged)}
     write_json(home / "result.json", result)
     (home / "checkpoint.safetensors").unlink(missing_ok=True)
     return result
 
 
 def _train(
-    run: RunFolder, job: TrainingJob, model: nn.Module, data: Dataset, home: Path, on_epoch: Callable[[], None]
+    work: Workplace, job: TrainingJob, model: nn.Module, data: Dataset, home: Path, on_epoch: Callable[[], None]
 ) -> tuple[list[EpochRecord], int | None]:
     """Train ``model``; return the records and, if it diverged, the epoch in which it did, which ends its training."""
-    images, labels = _images(run, job, data, training=True)
+    images, labels = _images(work, job, data, training=True)
     checkpoint = home / "checkpoint.safetensors"
     records = [EpochRecord(**row) for row in recorded(checkpoint)]
 
@@ -139,8 +189,8 @@ def _train(
                 model,
                 images,
                 labels,
-                settings=run.config.training.model_copy(update={"epochs": job.epochs}),
-                faults=run.config.faults if job.training == "fault-tolerant" else (),
+                settings=_settings(work.config.training, job),
+                faults=work.config.faults if job.training == "fault-tolerant" else (),
                 key=f"training {job.seed}",
                 checkpoint=checkpoint,
                 on_epoch=note,
@@ -152,11 +202,20 @@ def _train(
     return records, None
 
 
-def _images(run: RunFolder, job: TrainingJob, data: Dataset, *, training: bool) -> tuple[Tensor, Tensor]:
+def _settings(settings: TrainingSettings, job: TrainingJob) -> TrainingSettings:
+    """Return the settings of ``job``: a plain training goes without faults, and without what needs some."""
+    if job.training == "fault-tolerant":
+        return settings.model_copy(update={"epochs": job.epochs})
+    objective = settings.objective if settings.objective in SHARP else "qat"
+    return settings.model_copy(update={"epochs": job.epochs, "faults": (), "objective": objective})
+
+
+def _images(work: Workplace, job: TrainingJob, data: Dataset, *, training: bool) -> tuple[Tensor, Tensor]:
     """Return the images that ``job`` trains on, or those it is measured on, with their labels."""
-    if job.part == "split":
-        return validation_split(run.config, data)[0 if training else 1]
-    return (data.train_images, data.train_labels) if training else (data.test_images, data.test_labels)
+    if job.part == "whole":
+        return (data.train_images, data.train_labels) if training else (data.test_images, data.test_labels)
+    assert isinstance(work.config, RunConfig), "only a search chooses among nets, for which it splits"
+    return validation_split(work.config, data)[0 if training else 1]
 
 
 def validation_split(config: RunConfig, data: Dataset) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -166,30 +225,34 @@ def validation_split(config: RunConfig, data: Dataset) -> tuple[tuple[Tensor, Te
 
 
 def _describe(job: TrainingJob, model: nn.Module, data: Dataset) -> Result:
-    cost = measure(model, data.image_shape)
     kept = ("name", "label", "family", "training", "size", "seed", "epochs")
     return {
         **{key: getattr(job, key) for key in kept},
-        "macs": cost.macs,
-        "flops": cost.flops,
-        "parameters": cost.parameters,
-        "weight_bits": cost.weight_bits,
+        **costs(model, data),
         **({"key": Genotype.from_dict(job.model["genotype"]).key} if "genotype" in job.model else {}),
     }
 
 
-def _measure(run: RunFolder, job: TrainingJob, model: nn.Module, data: Dataset, *, diverged: int | None) -> Result:
+def costs(model: nn.Module, data: Dataset) -> dict[str, int]:
+    """Return the costs of ``model`` for one image, as a result has them."""
+    cost = measure(model, data.image_shape)
+    return {key: getattr(cost, key) for key in COSTS}
+
+
+def _measure(work: Workplace, job: TrainingJob, model: nn.Module, data: Dataset, *, diverged: int | None) -> Result:
     """Return the accuracies of ``model``; one that diverged computes nothing that could be measured, and guesses."""
-    images, labels = _images(run, job, data, training=False)
+    images, labels = _images(work, job, data, training=False)
     guess = 1 / data.classes
     rates = []
     for rate in job.rates:
-        chips = [guess] * job.chips if diverged is not None else _chip_accuracies(run, job, model, images, labels, rate)
+        chips = (
+            [guess] * job.chips if diverged is not None else _chip_accuracies(work, job, model, images, labels, rate)
+        )
         rates.append({"rate": rate, **Measurement.over(chips).to_dict()})
     clean = guess if diverged is not None else accuracy(model, images, labels)
     return {
         "clean": clean,
-        "fault": fault_name(run.config.faults),
+        "fault": fault_name(work.config.faults),
         "rates": rates,
         "images": len(labels),
         "failure": failure(diverged, clean, labels),
@@ -197,15 +260,15 @@ def _measure(run: RunFolder, job: TrainingJob, model: nn.Module, data: Dataset, 
 
 
 def _chip_accuracies(
-    run: RunFolder, job: TrainingJob, model: nn.Module, images: Tensor, labels: Tensor, rate: float
+    work: Workplace, job: TrainingJob, model: nn.Module, images: Tensor, labels: Tensor, rate: float
 ) -> list[float]:
     return chip_accuracies(
         model,
         images,
         labels,
-        faults=at_rate(run.config.faults, rate),
+        faults=at_rate(work.config.faults, rate),
         chips=range(job.chips),
-        study=f"campaign {job.part} {run.config.seed}",
+        study=f"campaign {job.part} {work.config.seed}",
     )
 
 

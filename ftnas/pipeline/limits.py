@@ -1,10 +1,11 @@
-"""What a search may cost, checked against its space before anything is trained."""
+"""What a search or a training may ask for, checked against space and images before anything is trained."""
 
 from __future__ import annotations
 
 from ftnas.cost import cheapest_costs
 from ftnas.data import Dataset
-from ftnas.errors import SpaceError
+from ftnas.errors import RunError, SpaceError
+from ftnas.pipeline.config import Recipe
 from ftnas.search.settings import ControllerSettings
 from ftnas.space import SearchSpace
 
@@ -30,6 +31,27 @@ def check_limits(space: SearchSpace, settings: ControllerSettings, data: Dataset
         )
     if flops is not None and parameters is not None:
         _check_both(space, flops, parameters, costs)
+
+
+def check_training(config: Recipe, data: Dataset) -> None:
+    """Refuse augmentation or batches of a full training that do not fit the images.
+
+    Raises:
+        RunError: a batch is larger than all of them.
+        DataError: what augmentation cuts off is.
+    """
+    config.training.augmentation.check(data.image_shape)
+    check_batch("training", config.training.batch_size, len(data.train_images))
+
+
+def check_batch(section: str, size: int, images: int) -> None:
+    """Refuse a batch ``size`` of more than there are ``images``.
+
+    Raises:
+        RunError: it is.
+    """
+    if size > images:
+        raise RunError(f"{section}.batch_size: {size} is more than the {images} images of a split")
 
 
 def _check_both(space: SearchSpace, flops: int, parameters: int, costs: list[tuple[int, int]]) -> None:

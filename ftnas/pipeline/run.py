@@ -13,10 +13,11 @@ from ftnas.pipeline.comparison import compare, comparison_warnings
 from ftnas.pipeline.config import ComparisonSettings, RunConfig
 from ftnas.pipeline.finalists import choose_winner, rank
 from ftnas.pipeline.jobs import load_dataset
-from ftnas.pipeline.limits import check_limits
+from ftnas.pipeline.limits import check_batch, check_limits, check_training
 from ftnas.pipeline.logbook import Logbook
 from ftnas.pipeline.run_folder import RunFolder, open_run, reopen_run
 from ftnas.pipeline.search_stages import make_scorer, run_study, train_supernet
+from ftnas.pipeline.vulnerability import measure_vulnerability
 from ftnas.pipeline.warnings import search_warnings, training_warnings
 from ftnas.report.page import write_report
 from ftnas.runtime import choose_device, use_threads
@@ -60,12 +61,10 @@ def search(config: RunConfig, folder: Path) -> RunSummary:
 
 def _check_images(config: RunConfig, data: Dataset) -> None:
     """Refuse augmentation or batches that do not fit the images, before any work."""
-    for name, section in (("supernet", config.supernet), ("training", config.training)):
-        section.augmentation.check(data.image_shape)
-        share = config.supernet.validation_share
-        least = int(len(data.train_images) * min(share, 1 - share) if name == "supernet" else len(data.train_images))
-        if section.batch_size > least:
-            raise RunError(f"{name}.batch_size: {section.batch_size} is more than the {least} images of a split")
+    share = config.supernet.validation_share
+    config.supernet.augmentation.check(data.image_shape)
+    check_batch("supernet", config.supernet.batch_size, int(len(data.train_images) * min(share, 1 - share)))
+    check_training(config, data)
 
 
 def _search_and_compare(run: RunFolder, data: Dataset, logbook: Logbook) -> None:
@@ -75,6 +74,7 @@ def _search_and_compare(run: RunFolder, data: Dataset, logbook: Logbook) -> None
     scoring = run.config.scoring
     rank(run, make_scorer(run, data, supernet, images=scoring.images, chips=scoring.chips))
     comparison = compare(run, data, winner, run.config.comparison)
+    measure_vulnerability(run, data)
     result = comparison["rows"][0]
     _log_trainings(run, comparison["rows"], logbook)
     logbook.front(

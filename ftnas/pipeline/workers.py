@@ -9,29 +9,41 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from ftnas.pipeline.jobs import Result, TrainingJob, run_job
 from ftnas.pipeline.progress import progress_bar
-from ftnas.pipeline.run_folder import RunFolder
+from ftnas.pipeline.run_folder import Workplace
 from ftnas.runtime import use_threads
 
-
-def run_jobs(run: RunFolder, jobs: Sequence[TrainingJob], *, title: str) -> list[Result]:
-    """Do all ``jobs``, on as many processes as the configuration says, and return their results in order."""
-    with progress_bar(title, sum(job.epochs for job in jobs)) as advance:
-        if run.config.workers == 1 or len(jobs) == 1:
-            return [run_job(run.path, job, advance) for job in jobs]
-        return _run_in_processes(run, jobs, advance)
+# Does something that can be sent to another process, and calls what it is given after each epoch.
+Task = Callable[[Callable[[], None]], Result]
 
 
-def _run_in_processes(run: RunFolder, jobs: Sequence[TrainingJob], advance: Callable[[], None]) -> list[Result]:
+def run_jobs(work: Workplace, jobs: Sequence[TrainingJob], *, title: str, workers: int) -> list[Result]:
+    """Do all ``jobs``, on so many processes, and return their results in order."""
+    tasks = [partial(run_job, work.path, job) for job in jobs]
+    epochs = sum(job.epochs for job in jobs)
+    return run_tasks(tasks, title=title, epochs=epochs, workers=workers, threads=work.config.threads)
+
+
+def run_tasks(tasks: Sequence[Task], *, title: str, epochs: int, workers: int, threads: int) -> list[Result]:
+    """Do all ``tasks``, which end ``epochs`` epochs in all, on so many processes, and return their results in order."""
+    with progress_bar(title, epochs) as advance:
+        if workers == 1 or len(tasks) < 2:
+            return [task(advance) for task in tasks]
+        return _run_in_processes(tasks, advance, workers=workers, threads=threads)
+
+
+def _run_in_processes(
+    tasks: Sequence[Task], advance: Callable[[], None], *, workers: int, threads: int
+) -> list[Result]:
     context = multiprocessing.get_context("spawn")
     epochs = context.Queue()
-    pool = ProcessPoolExecutor(run.config.workers, context, _begin_worker, (run.config.threads, epochs))
+    pool = ProcessPoolExecutor(workers, context, _begin_worker, (threads, epochs))
     with pool:
-        futures = [pool.submit(_work, run.path, job) for job in jobs]
+        futures = [pool.submit(_work, task) for task in tasks]
         try:
             _watch(futures, epochs, advance)
         except BaseException:
@@ -61,8 +73,8 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _work(folder: Path, job: TrainingJob) -> Result:
-    return run_job(folder, job, lambda: _EPOCHS.put(1))
+def _work(task: Task) -> Result:
+    return task(lambda: _EPOCHS.put(1))
 
 
 def _watch(futures: Sequence[Future[Result]], epochs: Any, advance: Callable[[], None]) -> None:

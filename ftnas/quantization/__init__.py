@@ -1,6 +1,6 @@
 """Number formats, ranges and quantised layers. Knows nothing of faults, spaces or training."""
 
-from ftnas.quantization.activations import RECTIFIERS, Activation, Rectifier
+from ftnas.quantization.activations import RECTIFIERS, Activation, Rectifier, Term, rectified_with
 from ftnas.quantization.choices import Quantization, Range
 from ftnas.quantization.conversion import expose, quantize
 from ftnas.quantization.converted import ConvertedLayer
@@ -40,6 +40,7 @@ __all__ = [
     "Range",
     "Rectifier",
     "Tap",
+    "Term",
     "Word",
     "assume_ranges",
     "current_tap",
@@ -47,6 +48,7 @@ __all__ = [
     "power_of_two_above",
     "quantize",
     "quantized_layers",
+    "rectified_with",
     "set_momentum",
     "snap",
     "snap_",

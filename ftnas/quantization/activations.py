@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -48,18 +49,64 @@ class Rectifier:
 
 
 class Activation(nn.Module):
-    """A rectifier as a module, without parameters: so that it can be found, watched and replaced."""
+    """A rectifier as a module, without parameters: so that it can be found, watched and replaced.
+
+    Attributes:
+        term: for the passes of a training step, what the outputs add to the loss; else ``None``.
+    """
 
     def __init__(self, rectifier: Rectifier | None = None) -> None:
         super().__init__()
         self.rectifier = rectifier or Rectifier()
+        self.term: Term | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the rectified ``x``."""
-        limit, threshold = self.rectifier.limit, self.rectifier.threshold
-        y = torch.relu(x) if math.isinf(limit) else torch.clamp(x, 0.0, limit)
-        return y * (y >= threshold) if threshold else y
+        if self.term is not None:
+            return rectified_with(self.term, x, self.rectifier)
+        return rectified(x, self.rectifier)
 
     def extra_repr(self) -> str:
         """Return what a print of the model says."""
         return str(self.rectifier)
+
+
+class Term(Protocol):
+    """What the outputs of an activation add to the loss."""
+
+    def gradient(self, y: Tensor) -> tuple[Tensor, int]:
+        """Return the gradient of the term by the first ``n`` images of ``y`` ``[N, ...]``, and ``n``."""
+
+
+def rectified(x: Tensor, rectifier: Rectifier) -> Tensor:
+    """Return the rectified ``x``."""
+    y = torch.relu(x) if math.isinf(rectifier.limit) else torch.clamp(x, 0.0, rectifier.limit)
+    return y * (y >= rectifier.threshold) if rectifier.threshold else y
+
+
+def rectified_with(term: Term, x: Tensor, rectifier: Rectifier) -> Tensor:
+    """Return the rectified ``x``, the gradient of ``term`` added on the way back.
+
+    Written as a function of its own, since a term of all activations by autograd takes 40 % of a training step.
+    """
+    y: Tensor = _RectifiedWith.apply(x, rectifier, term)  # type: ignore[no-untyped-call]
+    return y
+
+
+class _RectifiedWith(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rectifier: Rectifier, term: Term) -> Tensor:
+        y = rectified(x, rectifier)
+        ctx.save_for_backward(y)
+        ctx.rectifier, ctx.term = rectifier, term
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (y,) = ctx.saved_tensors
+        passed = torch.ops.aten.threshold_backward(gradients[0], y, 0)
+        own, images = ctx.term.gradient(y)
+        passed[:images].add_(own.mul_(y[:images] > 0))
+        if math.isfinite(ctx.rectifier.limit):
+            passed.mul_(y < ctx.rectifier.limit)
+        return passed, None, None

@@ -45,10 +45,14 @@ class QuantizedLayer(nn.Module):
 
     Attributes:
         kind: what the layer computes; a sum holds no weight.
+        stores_output: whether the output is a fault site; sums that go straight into a membrane are stored nowhere.
+        is_step: whether the layer is one step in time of a register that its parent module is.
         feature_limit: the largest magnitude of an output so far, as a running mean; 0 before the first.
     """
 
     kind: LayerKind = "sum"
+    stores_output = True
+    is_step = False
     weight: Tensor
     feature_limit: Tensor
 

@@ -81,7 +81,7 @@ def linear_ticks(low: float, high: float, count: int = 5) -> list[float]:
     """Return about ``count`` multiples of 1, 2 or 5 times a power of ten within ``low..high``."""
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.9)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [round(i * step, 12) + 0.0 for i in range(first, last + 1)]
 

@@ -25,9 +25,11 @@ def pareto_figure(record: RunRecord) -> str:
     plot = _plot(record, trained, top=above + 28)
     parts = [*items, *plot.frame("MFLOPs per image (2 × multiply-accumulates)", "Accuracy under faults (%)")]  # noqa: RUF001
     parts += [_candidate(plot, row, front=False) for row in record.candidates if row.key not in record.front]
-    parts += _stairs(plot, record.front_rows)
-    parts += [_candidate(plot, row, front=True) for row in record.front_rows]
-    parts += [part for row in record.leaders for part in _leader(plot, row)]
+    parts += stairs(plot, record.front_rows, svg.FRONT)[0]
+    leaders = [(row, row.fresh_faulty) for row in record.leaders if row.fresh_faulty is not None]
+    parts += [_tie(plot, row, fresh) for row, fresh in leaders]
+    parts += [_candidate(plot, row, front=True) for row in record.front_rows]  # over the ties, which would hide them
+    parts += [_leader(plot, row, fresh) for row, fresh in leaders]
     ink = colours(record.comparison) if record.comparison else {}
     parts += _marks(plot, trained, ink)
     return svg.document(WIDTH, HEIGHT, "Pareto front", [*parts, *_labels(plot, trained, ink, record)])
@@ -55,19 +57,24 @@ def _plot(record: RunRecord, trained: Trained, *, top: float) -> Plot:
 def _candidate(plot: Plot, row: Scored, *, front: bool) -> str:
     at = plot.at(row.flops / MILLION, 100 * row.faulty)
     if front:
-        return svg.hover(_words(row), svg.circle(at, 4.6, colour=svg.FRONT))
-    return svg.hover(_words(row), svg.circle(at, 3.4, colour=svg.FAINT, opacity=0.55))
+        return svg.hover(candidate_words(row), svg.circle(at, 4.6, colour=svg.FRONT))
+    return svg.hover(candidate_words(row), svg.circle(at, 3.4, colour=svg.FAINT, opacity=0.55))
 
 
-def _words(row: Scored) -> str:
+def candidate_words(row: Scored) -> str:
+    """Return what the dot of a candidate says under the pointer: scores, cost and genotype."""
     cost = f"{wording.megaflops(row.flops)} MFLOPs, {row.parameters:,} parameters"
     scores = f"faulty {wording.percent(row.faulty)}, clean {wording.percent(row.clean)} (shared weights)"
     head = f"{row.key} (trial {row.trial}, {row.source})"
-    return "\n".join([head, scores, cost, *wording.cell_lines(row.genotype)])
+    return "\n".join([head, scores, cost, _cells(row)])
 
 
-def _stairs(plot: Plot, front: Iterable[Scored]) -> list[str]:
-    """Return the line of what can be had: at a cost, the best accuracy of all that cost no more."""
+def _cells(row: Scored) -> str:
+    return "genotype not kept" if row.genotype is None else "\n".join(wording.cell_lines(row.genotype))
+
+
+def stairs(plot: Plot, front: Iterable[Scored], colour: str) -> tuple[list[str], svg.Point]:
+    """Return the line of what can be had (at a cost, the best accuracy of all that cost no more), and its end."""
     points: list[svg.Point] = []
     for row in front:
         x, y = plot.at(row.flops / MILLION, 100 * row.faulty)
@@ -75,18 +82,21 @@ def _stairs(plot: Plot, front: Iterable[Scored]) -> list[str]:
             continue  # the front of another objective, such as a reward, may hold what is worse under faults
         points += [(x, points[-1][1]), (x, y)] if points else [(x, y)]
     if not points:
-        return []
-    return [svg.polyline([*points, (plot.x.end, points[-1][1])], colour=svg.FRONT, width=1.8, opacity=0.75)]
+        return [], (plot.x.end, plot.y.start)
+    end = (plot.x.end, points[-1][1])
+    return [svg.polyline([*points, end], colour=colour, width=1.8, opacity=0.75)], end
 
 
-def _leader(plot: Plot, row: Scored) -> list[str]:
-    """Return a leader's score on fresh chips, tied to the score that made it a leader."""
-    if row.fresh_faulty is None:
-        return []
-    at = plot.at(row.flops / MILLION, 100 * row.fresh_faulty)
-    tie = svg.line(plot.at(row.flops / MILLION, 100 * row.faulty), at, colour=svg.FRONT, width=1, dash="2 3")
-    words = f"{row.key} on {len(row.fresh_chips)} fresh chips: {wording.percent(row.fresh_faulty)}"
-    return [tie, svg.hover(words, svg.marker(at, svg.DIAMOND, colour=svg.FRONT, hollow=True))]
+def _tie(plot: Plot, row: Scored, fresh: float) -> str:
+    """Return the line from the score that made a candidate a leader to its score on ``fresh`` chips."""
+    x = row.flops / MILLION
+    return svg.line(plot.at(x, 100 * row.faulty), plot.at(x, 100 * fresh), colour=svg.FRONT, width=1, dash="2 3")
+
+
+def _leader(plot: Plot, row: Scored, fresh: float) -> str:
+    words = f"{row.key} on {len(row.fresh_chips)} fresh chips: {wording.percent(fresh)}\n{_cells(row)}"
+    at = plot.at(row.flops / MILLION, 100 * fresh)
+    return svg.hover(words, svg.marker(at, svg.DIAMOND, colour=svg.FRONT, hollow=True))
 
 
 def _marks(plot: Plot, trained: Trained, ink: Mapping[str, str]) -> list[str]:

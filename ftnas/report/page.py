@@ -1,66 +1,67 @@
-"""The report: one HTML file that needs nothing but itself."""
+"""The report: one HTML file that needs nothing but itself, beside it its figures and tables."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
+from ftnas import __version__
+from ftnas.errors import RunError
 from ftnas.files import write_text
 from ftnas.report import wording
-from ftnas.report.drawing import genotype_svg
-from ftnas.report.figures import Figure, figures, write_figures
+from ftnas.report.figures import Figure, by_section, figures, write_figures
 from ftnas.report.record import RunRecord, read_run
-from ftnas.report.results import Comparison, Correlation, RateScore, Result
-from ftnas.report.tables import against, count, rates_of, table_rows
-from ftnas.report.verdict import RULE, headline, outcome, tally
-from ftnas.space import Genotype
-
-Facts = list[tuple[str, str]]
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One large number of the headline."""
-
-    value: str
-    words: str
-
-
-@dataclass(frozen=True)
-class TableRow:
-    """One network of the comparison table; ``scores`` are (mean, interval) at each rate, in words."""
-
-    result: Result
-    scores: tuple[tuple[str, str], ...]
-    count: str
-    outcome: str
-    against: str
+from ftnas.report.run_tables import Table, tables, write_tables
+from ftnas.report.run_view import run_view
+from ftnas.report.several import Entry, entries_of, overview, overview_figures, winners_table
 
 
 def write_report(run: Path) -> Path:
-    """Write ``report.html`` and ``figures/*.svg`` into the run folder and return the report's path.
+    """Write ``report.html``, ``figures/`` and ``tables/`` into the run folder and return the report's path.
 
     A run that is not finished gives a report of what is there, which says what is missing.
 
     Raises:
         RunError: ``run`` is no run folder, or one of its files is corrupt.
     """
-    record = read_run(run)
-    found = figures(record)
-    page = render(record, found)
-    write_figures(found, run / "figures")
-    write_text(run / "report.html", page)
-    return run / "report.html"
+    return _write_run(read_run(run), run / "report.html", "")
 
 
-def render(record: RunRecord, found: tuple[Figure, ...]) -> str:
-    """Return the report as HTML text."""
+def write_reports(runs: Sequence[Path], out: Path) -> Path:
+    """Write one page of one run, or of several side by side, to ``out`` and return that.
+
+    Figures and tables go into folders beside it: of ``all.html``, into ``all_figures/`` and ``all_tables/``, where
+    each of several runs has a folder of its own.
+
+    Raises:
+        RunError: one of ``runs`` is no run folder, is given twice or is corrupt, or ``out`` is a folder.
+    """
+    if out.is_dir():
+        raise RunError(f"{out}: is a folder; name the file to write, such as {out / 'report.html'}")
+    records = [read_run(run) for run in runs]
+    if len(records) == 1:
+        return _write_run(records[0], out, f"{out.stem}_")
+    entries = entries_of(records)
+    drawn = [figures(entry.record) for entry in entries]
+    page = _several_page(entries, drawn, beside=f"{out.stem}_")
+    for number, (entry, found) in enumerate(zip(entries, drawn, strict=True), start=1):
+        inside = f"{number}_{entry.record.name}"
+        write_figures(found, out.parent / f"{out.stem}_figures" / inside)
+        write_tables(tables(entry.record), out.parent / f"{out.stem}_tables" / inside)
+    winners = winners_table(entries)
+    return _write(page, out, f"{out.stem}_", overview_figures(entries), [winners] if winners else [])
+
+
+def render(template: str, **content: Any) -> str:
+    """Return a page as HTML text.
+
+    Args:
+        template: its file in this package.
+        content: what the template shows.
+    """
     templates = Environment(
         loader=PackageLoader("ftnas.report", "."),
         autoescape=True,
@@ -69,149 +70,34 @@ def render(record: RunRecord, found: tuple[Figure, ...]) -> str:
         lstrip_blocks=True,
     )
     templates.filters.update(kibibytes=wording.kibibytes, megaflops=wording.megaflops)
-    comparison = record.comparison
-    return templates.get_template("page.html.jinja").render(
-        record=record,
-        sentences=_sentences(record),
-        tiles=_tiles(record),
-        facts=_facts(record),
-        config=yaml.safe_dump(dict(record.config), sort_keys=False, allow_unicode=True),
-        figures=_by_section(found),
-        cells=_cells(record),
-        rule=RULE.format(confidence=100 * comparison.confidence) if comparison else "",
-        rates=[(rate, wording.rate(rate)) for rate in rates_of(comparison)] if comparison else [],
-        rows=_rows(comparison) if comparison else [],
-        correlations=_correlations(record),
-        gain=_gain(record),
+    return templates.get_template(template).render(version=__version__, **content)
+
+
+def _write_run(record: RunRecord, out: Path, beside: str) -> Path:
+    found = figures(record)
+    view = run_view(record, found, title=record.name)
+    page = render("run_page.html.jinja", title=record.name, view=view, beside=beside)
+    return _write(page, out, beside, found, tables(record))
+
+
+def _several_page(entries: Sequence[Entry], drawn: Sequence[Sequence[Figure]], *, beside: str) -> str:
+    views = [
+        {**run_view(entry.record, found, title=entry.title, prefix=f"run-{number}-"), "colour": entry.colour}
+        for number, (entry, found) in enumerate(zip(entries, drawn, strict=True), start=1)
+    ]
+    return render(
+        "runs_page.html.jinja",
+        title=f"{len(entries)} runs side by side",
+        overview=overview(entries),
+        figures=by_section(overview_figures(entries)),
+        views=views,
+        beside=beside,
     )
 
 
-def _by_section(found: tuple[Figure, ...]) -> dict[str, list[dict[str, Any]]]:
-    sections: dict[str, list[dict[str, Any]]] = {}
-    for figure in found:
-        inline = {"name": figure.name, "caption": figure.caption, "svg": Markup(figure.svg)}
-        sections.setdefault(figure.section, []).append(inline)
-    return sections
-
-
-def _sentences(record: RunRecord) -> list[str]:
-    """Return the report's first words: how the winner does, or that there is none yet."""
-    if record.comparison and record.comparison.winner:
-        return [headline(record.comparison), tally(record.comparison)]
-    if record.winner:
-        return [f"The winner is trained and measured, {_best(record.winner)}; it has not been compared yet."]
-    return ["This run has no winner yet. What is there so far is shown below."]
-
-
-def _best(winner: Result) -> str:
-    lowest = min(winner.rates, key=lambda score: score.rate)
-    return f"{wording.score(lowest)} under {winner.fault} at rate {wording.rate(lowest.rate)}"
-
-
-def _tiles(record: RunRecord) -> list[Tile]:
-    winner, comparison = record.winner, record.comparison
-    if winner is None:
-        return []
-    score = winner.at(comparison.rate) if comparison else None
-    under = f"under faults, {wording.interval(score.low, score.high)}" if score else ""
-    return [
-        *([Tile(wording.percent(score.mean), under)] if score else []),
-        Tile(wording.percent(winner.clean), "without faults"),
-        Tile(wording.amount(winner.flops), "FLOPs per image"),
-        Tile(wording.amount(winner.parameters), f"parameters, {wording.kibibytes(winner.weight_bits)}"),
-        Tile(str(winner.chips), "chips measured"),
-    ]
-
-
-def _facts(record: RunRecord) -> Facts:
-    """Return what was run, on what, with which versions, and how long it took."""
-    e = record.environment
-    space = record.space or {}
-    facts = [
-        ("Command", e.command),
-        ("Started", e.started),
-        ("Seed", str(e.seed)),
-        ("Data", _short(record.config.get("data", "not named in the configuration"))),
-        ("Search space", ": ".join(str(space[key]) for key in ("name", "description") if space.get(key))),
-        ("Versions", f"ftnas {e.ftnas}, Python {e.python}, torch {e.torch}, optuna {e.optuna}, numpy {e.numpy}"),
-        ("Machine", f"{e.platform}, {e.cores or 'unknown'} cores, {e.threads} used by each process"),
-        ("Candidates", _counts(record)),
-        ("Training time", _times(record)),
-    ]
-    return [fact for fact in facts if fact[1]]
-
-
-def _counts(record: RunRecord) -> str:
-    scored, front, leaders = len(record.candidates), len(record.front), len(record.leaders)
-    return f"{scored} scored, {front} on the front, {leaders} scored again on fresh chips"
-
-
-def _short(value: Any) -> str:
-    """Return a section of the configuration on one line."""
-    if isinstance(value, Mapping) and set(value) - {"name"} and value.get("name"):
-        rest = _short({key: part for key, part in value.items() if key != "name"})
-        return f"{value['name']}, {rest}" if rest else str(value["name"])
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_short(part)}" for key, part in value.items() if part is not None)
-    return str(value)
-
-
-def _times(record: RunRecord) -> str:
-    supernet = sum(epoch.seconds for epoch in record.supernet)
-    final = sum(epoch.seconds for training in record.trainings for epoch in training.history)
-    parts = [f"{wording.duration(supernet)} supernet"] * bool(supernet)
-    parts += [f"{wording.duration(final)} for {len(record.trainings)} networks from scratch"] * bool(final)
-    return wording.listing(parts) if parts else "nothing trained yet"
-
-
-def _cells(record: RunRecord) -> dict[str, Any] | None:
-    """Return the winner's drawing and its text; ``None`` if there is no winner yet."""
-    genotype = record.winner_genotype
-    if genotype is None:
-        return None
-    parts = [Genotype(genotype.normal), Genotype((), genotype.reduction)]  # one below the other, large enough to read
-    drawings = [genotype_svg(part) for part in parts if part.normal or part.reduction]
-    return {"key": genotype.key, "drawings": [Markup(d) for d in drawings], "lines": wording.cell_lines(genotype)}
-
-
-def _rows(comparison: Comparison) -> list[TableRow]:
-    winner = comparison.winner
-    ours = winner.at(comparison.rate) if winner else None
-    rows = []
-    for row in table_rows(comparison):
-        found = [row.at(rate) for rate in rates_of(comparison)]
-        scores = tuple(_score(score) for score in found)
-        called = "self" if row is winner else outcome(ours, row.at(comparison.rate))
-        rows.append(TableRow(row, scores, count(row), called, against(row, comparison)))
-    return rows
-
-
-def _score(score: RateScore | None) -> tuple[str, str]:
-    if score is None:
-        return "", ""
-    return f"{100 * score.mean:.1f}", wording.interval(score.low, score.high).removesuffix(" %")
-
-
-def _correlations(record: RunRecord) -> list[tuple[str, Correlation]]:
-    ranking = record.ranking
-    if ranking is None:
-        return []
-    named = {
-        "score under faults": ranking.tau_faulty,
-        "score without faults": ranking.tau_clean,
-        "FLOPs alone": ranking.tau_flops,
-        "parameters alone": ranking.tau_parameters,
-    }
-    return [(name, tau) for name, tau in named.items() if tau is not None]
-
-
-def _gain(record: RunRecord) -> str:
-    gain = record.ranking.gain_over_random if record.ranking else None
-    if gain is None:
-        return ""
-    points = f"{100 * gain.mean:+.1f} points (95 % interval {100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
-    if gain.low > 0:
-        told = "more than chance explains"
-    else:
-        told = "less than random cells reach" if gain.high < 0 else "no more than chance explains"
-    return f"Against {gain.n} random cells of the same space the search gains {points} under faults: {told}."
+def _write(page: str, out: Path, beside: str, found: Sequence[Figure], lists: Sequence[Table]) -> Path:
+    """Write the page last, so that it never speaks of files that are not there."""
+    write_figures(found, out.parent / f"{beside}figures")
+    write_tables(lists, out.parent / f"{beside}tables")
+    write_text(out, page)
+    return out

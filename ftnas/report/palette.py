@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ftnas.report import svg
 from ftnas.report.results import Comparison, Result
 from ftnas.report.verdict import opponents
@@ -12,7 +14,10 @@ FAMILIES = {
     "hand": svg.HAND,
     "random": svg.RANDOM,
     "baseline": svg.BASELINES[1],
+    "own": svg.FRONT,
 }
+# For things side by side of which none is special: neighbours are as unlike as can be.
+SEQUENCE = (svg.WINNER, svg.FRONT, "#2a9d7f", "#9268d0", svg.HAND, "#c2569a", "#1795b0", "#6b8e23", "#a9744f")
 
 
 def colours(comparison: Comparison) -> dict[str, str]:
@@ -26,3 +31,8 @@ def colours(comparison: Comparison) -> dict[str, str]:
 def network(row: Result) -> str:
     """Return the network's name without its width, which sets one training of it apart from another."""
     return row.label.split(" x ")[0]
+
+
+def in_sequence(names: Sequence[str]) -> dict[str, str]:
+    """Return a colour for each of ``names``, in their order."""
+    return {name: SEQUENCE[number % len(SEQUENCE)] for number, name in enumerate(names)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +23,18 @@ from ftnas.report.results import (
     Scored,
     SupernetEpoch,
     TrainingEpoch,
+    Vulnerability,
 )
 from ftnas.space import Genotype
 
 Content = TypeVar("Content")
 
+CANDIDATES = "study/candidates.json"
+
 # Every file that a finished run has, and what it is missing without.
 PARTS: Mapping[str, str] = {
     "supernet/history.json": "the supernet's training",
-    "study/candidates.json": "the scores of the candidates",
+    CANDIDATES: "the scores of the candidates",
     "study/leaders.json": "the leaders' scores on fresh chips",
     "study/front.json": "the Pareto front",
     "winner/genotype.json": "the winning cell",
@@ -65,6 +70,7 @@ class RunRecord:
     winner_result: Result | None
     comparison: Comparison | None
     ranking: Ranking | None
+    vulnerability: Vulnerability | None
     warnings: tuple[str, ...]
 
     @property
@@ -75,7 +81,8 @@ class RunRecord:
     @property
     def missing(self) -> tuple[str, ...]:
         """What an unfinished run does not have yet, in words."""
-        return tuple(part for file, part in PARTS.items() if not (self.folder / file).exists())
+        there = {CANDIDATES} if self.candidates else set()
+        return tuple(part for file, part in PARTS.items() if file not in there and not (self.folder / file).exists())
 
     @property
     def winner(self) -> Result | None:
@@ -98,22 +105,53 @@ def read_run(folder: Path) -> RunRecord:
     for file in ("config.yaml", "environment.json"):
         if not (folder / file).is_file():
             raise RunError(f"{folder}: is not a run folder: {file} is missing")
+    leaders = _many(folder / "study/leaders.json", TypeAdapter(tuple[Scored, ...]))
     return RunRecord(
         folder=folder,
         config=_yaml(folder / "config.yaml"),
         environment=_read(folder / "environment.json", TypeAdapter(Environment)),
         space=_yaml(folder / "space.yaml") if (folder / "space.yaml").exists() else None,
         supernet=_many(folder / "supernet/history.json", TypeAdapter(tuple[SupernetEpoch, ...])),
-        candidates=_many(folder / "study/candidates.json", TypeAdapter(tuple[Scored, ...])),
-        leaders=_many(folder / "study/leaders.json", TypeAdapter(tuple[Scored, ...])),
+        candidates=_candidates(folder, leaders),
+        leaders=leaders,
         front=_many(folder / "study/front.json", TypeAdapter(tuple[Key, ...])),
         trainings=_trainings(folder / "trainings"),
         winner_genotype=_one(folder / "winner/genotype.json", TypeAdapter(AnyGenotype)),
         winner_result=_one(folder / "winner/result.json", TypeAdapter(Result)),
         comparison=_one(folder / "comparison.json", TypeAdapter(Comparison)),
         ranking=_one(folder / "ranking.json", TypeAdapter(Ranking)),
+        vulnerability=_one(folder / "winner/vulnerability.json", TypeAdapter(Vulnerability)),
         warnings=_many(folder / "warnings.json", TypeAdapter(tuple[str, ...])),
     )
+
+
+def read_comparison(path: Path) -> Comparison:
+    """Read a ``comparison.json``, of a run or of nets.
+
+    Raises:
+        RunError: it is missing or corrupt; the message names the place in it.
+    """
+    return _read(path, TypeAdapter(Comparison))
+
+
+def _candidates(folder: Path, leaders: tuple[Scored, ...]) -> tuple[Scored, ...]:
+    """Return the candidates; from their table, which lacks genotypes, where a run was kept without the larger file."""
+    table = folder / "study/candidates.csv"
+    if (folder / CANDIDATES).exists() or not table.exists():
+        return _many(folder / CANDIDATES, TypeAdapter(tuple[Scored, ...]))
+    genotypes = {leader.key: leader.genotype for leader in leaders}
+    try:
+        rows = TypeAdapter(tuple[Scored, ...]).validate_python(list(csv.DictReader(io.StringIO(_text(table)))))
+    except ValidationError as error:
+        raise RunError(f"{table}: {_reason(error)}") from None
+    return tuple(row.model_copy(update={"genotype": genotypes.get(row.key)}) for row in rows)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"{path}: cannot be read ({error})") from None
 
 
 def _trainings(folder: Path) -> tuple[Training, ...]:

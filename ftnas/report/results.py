@@ -12,7 +12,7 @@ from ftnas.campaign import Measurement
 from ftnas.errors import SpaceError
 from ftnas.space import Genotype
 
-Family = Literal["winner", "finalist", "random", "hand", "baseline"]
+Family = Literal["winner", "finalist", "random", "hand", "baseline", "own"]
 
 
 class Row(BaseModel):
@@ -78,11 +78,14 @@ class TrainingEpoch(Row):
 
 
 class Scored(Row):
-    """A candidate with its accuracies on the shared weights; the leaders also have theirs on fresh chips."""
+    """A candidate with its accuracies on the shared weights; the leaders also have theirs on fresh chips.
+
+    ``genotype`` is ``None`` where only the table of the candidates was kept.
+    """
 
     trial: int
     key: str
-    genotype: AnyGenotype
+    genotype: AnyGenotype | None = None
     clean: float
     faulty: float
     chips: tuple[float, ...] = ()
@@ -109,8 +112,23 @@ def _rising(scores: tuple[RateScore, ...]) -> tuple[RateScore, ...]:
     return tuple(sorted(scores, key=lambda score: score.rate))
 
 
+class Difference(Row):
+    """Accuracy at one rate minus that of another net on the same chips, as a share, and its interval."""
+
+    rate: float
+    mean: float
+    low: float
+    high: float
+
+
 class Result(Row):
-    """What a campaign found of one trained net; ``failure`` says how its training went wrong, if it did."""
+    """What a campaign found of one trained net.
+
+    Attributes:
+        failure: how its training went wrong, if it did.
+        origin: how the net came to its weights, in one line, where a comparison of nets says so.
+        differences: there, to the first net.
+    """
 
     name: str
     label: str
@@ -121,12 +139,14 @@ class Result(Row):
     flops: int
     parameters: int
     weight_bits: int
-    seed: int
+    seed: int | None
     clean: float
     fault: str
     rates: Annotated[tuple[RateScore, ...], AfterValidator(_rising)] = Field(min_length=1)
     key: str | None = None
     failure: str | None = None
+    origin: str | None = None
+    differences: tuple[Difference, ...] = ()
 
     def at(self, rate: float) -> RateScore | None:
         """Return the score at ``rate``; ``None`` if it was not measured there."""
@@ -151,6 +171,8 @@ class Comparison(Row):
     chips: int
     confidence: float
     rows: tuple[Result, ...]
+    test_images: int | None = None
+    data: str | None = None
 
     @property
     def winner(self) -> Result | None:
@@ -162,6 +184,43 @@ class Comparison(Row):
     def family(self, *names: Family) -> tuple[Result, ...]:
         """Return the rows of these families, in the order of the file."""
         return tuple(row for row in self.rows if row.family in names)
+
+
+class Share(Row):
+    """A share of the test images: its mean over chips and the interval."""
+
+    mean: float
+    low: float
+    high: float
+    chips: tuple[float, ...] = ()
+
+
+class Exposure(Row):
+    """What failing does to the winner's answers: the accuracy, and the share of answers that change."""
+
+    accuracy: Share
+    changed: Share
+
+
+class LayerExposure(Exposure):
+    """The same where one layer fails alone; its work and size are for one image."""
+
+    name: str
+    kind: str
+    macs: int
+    weights: int
+    outputs: int
+
+
+class Vulnerability(Row):
+    """The winner with one layer failing at a time, in the order of its layers, and with all of them failing."""
+
+    fault: str
+    rate: float
+    images: int
+    clean: float
+    all: Exposure
+    layers: tuple[LayerExposure, ...]
 
 
 class Correlation(Row):

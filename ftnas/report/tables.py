@@ -45,7 +45,8 @@ def table_rows(comparison: Comparison) -> tuple[Result, ...]:
     winner, mean = comparison.winner, random_mean(comparison)
     searched = [row for row in comparison.family("winner", "finalist") if row is not winner]
     first = [row for row in (winner, *searched, *comparison.family("hand"), mean) if row is not None]
-    return (*first, *comparison.family("baseline"), *comparison.family("random"))
+    random = comparison.family("random")
+    return (*first, *comparison.family("baseline"), *(row for row in random if row is not mean))
 
 
 def rates_of(comparison: Comparison) -> tuple[float, ...]:
@@ -65,9 +66,15 @@ def comparison_markdown(rows: Sequence[AnyRow], *, rate: float | None = None) ->
     head = ["network", "training", "clean", *(f"at {wording.rate(value)}" for value in rates)]
     head += ["MFLOPs", "parameters", "weight bits", "intervals over"]
     head += [] if rate is None else [f"the winner at {wording.rate(rate)} is"]
-    rule = ["---", "---", *["---:"] * (5 + len(rates)), *["---"] * (rate is not None)]
     lines = [_markdown_row(row, rates, comparison)[: len(head)] for row in table_rows(comparison)]
-    return "\n".join(_line(cells) for cells in (head, rule, *lines)) + "\n"
+    return markdown_table(head, lines, words=("network", "training", "intervals over", head[-1] if rate else ""))
+
+
+def markdown_table(head: Cells, rows: Sequence[Cells], *, words: Cells = ()) -> str:
+    """Return a Markdown table; the columns of ``words``, or else the first, are set left, all others right."""
+    left = set(words or head[:1])
+    rule = ["---" if name in left else "---:" for name in head]
+    return "\n".join(_line(cells) for cells in (head, rule, *rows)) + "\n"
 
 
 def _markdown_row(row: Result, rates: Sequence[float], comparison: Comparison) -> list[str]:

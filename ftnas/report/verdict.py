@@ -42,8 +42,10 @@ def outcome(ours: RateScore | None, theirs: RateScore | None) -> Outcome:
 
 
 def random_mean(comparison: Comparison) -> Result | None:
-    """Return the mean of the random cells of the winner's space."""
+    """Return the mean of the random cells of the winner's space; a single cell stands for itself."""
     cells = comparison.family("random")
+    if len(cells) == 1:
+        return cells[0]
     failed = sum(cell.failure is not None for cell in cells)
     return mean_of(cells, f"mean of {len(cells)} random cells{f' ({failed} failed in training)' * bool(failed)}")
 
@@ -103,6 +105,6 @@ def _clause(found: Sequence[Verdict], wanted: Outcome, verb: str) -> str:
 
 
 def _named(row: Result) -> str:
-    if row.family == "baseline":
-        return row.title
-    return f"the {row.title}" if row.name == "random-mean" else f"the {row.title} cell"
+    if row.name == "random-mean":
+        return f"the {row.title}"
+    return f"the {row.title} cell" if row.family == "hand" else row.title

@@ -68,7 +68,7 @@ class Genotype:
         if content.get("schema") != SCHEMA:
             raise SpaceError(f"genotype: schema must be {SCHEMA}, got {content.get('schema')!r}")
         try:
-            return cls(*(tuple(_node(n) for n in content[kind]) for kind in KINDS))
+            return cls(*(_cell(content[kind]) for kind in KINDS))
         except KeyError as error:
             raise SpaceError(f"genotype: key {error} is missing") from None
         except (AttributeError, TypeError, ValueError) as error:
@@ -132,8 +132,16 @@ def _node_data(node: Node) -> list[dict[str, Any]]:
     return [{"operator": e.operator, "source": e.source, "quantization": e.quantization.to_dict()} for e in node]
 
 
-def _node(edges: list[dict[str, Any]]) -> Node:
-    return tuple(_edge(edge) for edge in edges)
+def _cell(nodes: list[list[dict[str, Any]]]) -> Cell:
+    return tuple(_node(edges, index) for index, edges in enumerate(nodes, start=2))
+
+
+def _node(edges: list[dict[str, Any]], index: int) -> Node:
+    node = tuple(_edge(edge) for edge in edges)
+    for edge in node:
+        if edge.source >= index:
+            raise ValueError(f"source of node {index} must be 0..{index - 1}, got {edge.source}")
+    return node
 
 
 def _edge(content: dict[str, Any]) -> Edge:

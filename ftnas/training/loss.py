@@ -39,6 +39,7 @@ class Step(NamedTuple):
 class Losses:
     """One step's loss, with the graph, and what it is made of, without.
 
+    Terms of activations are in the gradients of ``total`` and not in its value (see ``penalties``).
     ``faulty`` is 0 where there was no faulty pass; ``logits`` ``[N, classes]`` are the clean pass's.
     """
 
@@ -63,10 +64,10 @@ class FaultTolerantLoss:
 
     def __call__(self, model: nn.Module, forward: Forward, step: Step, *, view: View | None = None) -> Losses:
         """Return the loss of ``forward``, which computes logits with ``model``, as seen through ``view``."""
-        with self.penalties.watching(model) as activations, seen_through(view, None):
+        with self.penalties.on_activations(model, step.time), seen_through(view, None):
             logits = forward(step.images)
         clean = F.cross_entropy(logits, step.labels)
-        penalty = self.penalties.total(model, activations, step.time)
+        penalty = self.penalties.of_weights(model, step.time)
         share, faults = value_at(self.share, step.time), faults_at(self.faults, step.time)
         if share == 0 or not any(fault.rate for fault in faults):
             total = clean if penalty is None else clean + penalty

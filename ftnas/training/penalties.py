@@ -3,37 +3,41 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from ftnas.errors import ConfigError
-from ftnas.quantization import Activation, QuantizedLayer, quantized_layers
+from ftnas.quantization import Activation, QuantizedLayer, Rectifier, Term, quantized_layers, rectified_with
 from ftnas.training.schedules import Number, value_at
 
 # Modules whose output is 0 for half of all values, so that a net can have sparse activations.
-RECTIFIED = (Activation, nn.ReLU, nn.ReLU6)
+RECTIFIERS = (Activation, nn.ReLU, nn.ReLU6)
+
+PART = 8  # of a batch one such part is penalised
 
 
-def mean_magnitude(activations: Sequence[Tensor]) -> Tensor:
-    """Return the sum over layers of mean |a| (L1)."""
-    return torch.stack([values.abs().mean() for values in activations]).sum()
+def mean_magnitude(values: Tensor) -> Tensor:
+    """Return the gradient of mean |a| over all values (L1)."""
+    return values.sign() / values.numel()
 
 
-def hoyer_square(activations: Sequence[Tensor]) -> Tensor:
-    """Return the sum over layers of (sum |a|)^2 / sum a^2, the mean over images (Yang et al., ICLR 2020).
+def hoyer_square(values: Tensor) -> Tensor:
+    """Return the gradient of (sum |a|)^2 / sum a^2, the mean over images (Yang et al., ICLR 2020).
 
     It counts values that are not 0, whatever their scale is: between 1 and as many as an image has.
     """
-    flat = [values.flatten(1) for values in activations]
-    parts = [values.abs().sum(1).square() / values.square().sum(1).clamp_min(1e-12) for values in flat]
-    return torch.stack([part.mean() for part in parts]).sum()
+    flat = values.flatten(1)
+    ratio = flat.abs().sum(1, keepdim=True) / flat.square().sum(1, keepdim=True).clamp_min(1e-12)
+    gradient = 2 * ratio * (flat.sign() - ratio * flat) / len(values)
+    return gradient.view_as(values)
 
 
-OF_ACTIVATIONS: Mapping[str, Callable[[Sequence[Tensor]], Tensor]] = {"l1": mean_magnitude, "hoyer": hoyer_square}
+# By the activations of some images ``[n, ...]``.
+OF_ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"l1": mean_magnitude, "hoyer": hoyer_square}
 
 
 def lipschitz_bound(sigma: float) -> float:
@@ -64,6 +68,22 @@ def weight_ranges(model: nn.Module) -> list[nn.Parameter]:
 
 
 @dataclass(frozen=True)
+class ActivationTerm:
+    """Terms of the activations of a training step, summed over layers.
+
+    They are taken on the first eighth of a batch, which is shuffled, so their mean is that of the whole batch.
+    """
+
+    weights: Mapping[str, float]
+
+    def gradient(self, y: Tensor) -> tuple[Tensor, int]:
+        """Return the gradient by the first images of ``y`` ``[N, ...]``, and how many those are."""
+        images = -(-len(y) // PART)
+        found = [OF_ACTIVATIONS[name](y[:images]).mul_(weight) for name, weight in self.weights.items()]
+        return (found[0] if len(found) == 1 else torch.stack(found).sum(0)), images
+
+
+@dataclass(frozen=True)
 class Penalties:
     """What is added to the loss, each term by its weight.
 
@@ -85,8 +105,8 @@ class Penalties:
         Raises:
             ConfigError: it has no activation to keep sparse, or no learned weight range.
         """
-        if self.of_activations and not rectified(model):
-            kinds = ", ".join(kind.__name__ for kind in RECTIFIED)
+        if self.of_activations and not activations_of(model):
+            kinds = ", ".join(kind.__name__ for kind in RECTIFIERS)
             names = ", ".join(f"sparsity.{name}" for name in self.of_activations)
             raise ConfigError(f"training.{names}: {type(model).__name__} has no activation module ({kinds})")
         if value_above_zero(self.ranges) and not weight_ranges(model):
@@ -96,23 +116,16 @@ class Penalties:
             )
 
     @contextmanager
-    def watching(self, model: nn.Module) -> Iterator[list[Tensor]]:
-        """Yield a list that the activations of the block's forward passes are put into, if any term wants them."""
-        seen: list[Tensor] = []
-        modules = rectified(model) if self.of_activations else []
-        hooks = [module.register_forward_hook(lambda m, inputs, output: seen.append(output)) for module in modules]
-        try:
-            yield seen
-        finally:
-            for hook in hooks:
-                hook.remove()
+    def on_activations(self, model: nn.Module, time: float) -> Iterator[None]:
+        """Let the forward passes of the block add the terms of activations to the loss, in their backward passes."""
+        weights = {name: value_at(weight, time) for name, weight in self.of_activations.items()}
+        weights = {name: weight for name, weight in weights.items() if weight}
+        with watched(model, ActivationTerm(weights)) if weights else nullcontext():
+            yield
 
-    def total(self, model: nn.Module, activations: Sequence[Tensor], time: float) -> Tensor | None:
-        """Return the sum of all terms after the share ``time`` of the training; ``None`` if each has weight 0."""
+    def of_weights(self, model: nn.Module, time: float) -> Tensor | None:
+        """Return the sum of the terms of weights after the share ``time`` of the training; ``None`` if all weigh 0."""
         terms = []
-        for name, weight in self.of_activations.items():
-            if (amount := value_at(weight, time)) and activations:
-                terms.append(amount * OF_ACTIVATIONS[name](activations))
         if amount := value_at(self.lipschitz, time):
             terms.append(amount * lipschitz_excess(model, lipschitz_bound(self.sigma)))
         if amount := value_at(self.ranges, time):
@@ -128,9 +141,32 @@ def value_above_zero(number: Number) -> bool:
     return (number if isinstance(number, float | int) else number.highest) > 0
 
 
-def rectified(model: nn.Module) -> list[nn.Module]:
+def activations_of(model: nn.Module) -> list[nn.Module]:
     """Return the activation modules of ``model``."""
-    return [module for module in model.modules() if isinstance(module, RECTIFIED)]
+    return [module for module in model.modules() if isinstance(module, RECTIFIERS)]
+
+
+@contextmanager
+def watched(model: nn.Module, term: Term) -> Iterator[None]:
+    """Let the activations of ``model`` add ``term`` to the loss of the block's forward passes."""
+    modules = activations_of(model)
+    own = [module for module in modules if isinstance(module, Activation)]
+    hooks = [module.register_forward_hook(_hook(term, module)) for module in modules if module not in own]
+    for module in own:
+        module.term = term
+    try:
+        yield
+    finally:
+        for module in own:
+            module.term = None
+        for hook in hooks:
+            hook.remove()
+
+
+def _hook(term: Term, module: nn.Module) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+    """Return a hook for torch's own activations, which computes their output once more, with ``term``."""
+    rectifier = Rectifier(6.0) if isinstance(module, nn.ReLU6) else Rectifier()
+    return lambda _, inputs, output: rectified_with(term, inputs[0], rectifier)
 
 
 @torch.no_grad()
@@ -140,16 +176,21 @@ def zero_share(model: nn.Module, images: Tensor) -> float:
     Raises:
         ConfigError: the model has no activation module.
     """
-    watched = Penalties({"l1": 1.0})
-    watched.check(model)
+    Penalties({"l1": 1.0}).check(model)
+    shares: list[Tensor] = []
+    hooks = [
+        module.register_forward_hook(lambda module, inputs, output: shares.append((output == 0).float().mean()))
+        for module in activations_of(model)
+    ]
     was_training = model.training
     model.eval()
     try:
-        with watched.watching(model) as seen:
-            model(images)
+        model(images)
     finally:
         model.train(was_training)
-    return float(torch.stack([(values == 0).float().mean() for values in seen]).mean())
+        for hook in hooks:
+            hook.remove()
+    return float(torch.stack(shares).mean())
 
 
 def _weighted(model: nn.Module) -> list[QuantizedLayer]:

@@ -1,0 +1,187 @@
+"""The verbs of the command line as functions on the same typed configuration.
+
+from ftnas import api
+
+found = api.search("experiments/digits.yaml", run="runs/r1")
+api.campaign("runs/r1", {"faults": ["weights.bit_flip:1e-3"], "chips": 50}, "runs/c1")
+api.train({"net": "resnet20", "training": {"epochs": 5}}, "runs/resnet")
+api.compare({"nets": ["runs/r1", "runs/resnet", "mobilenet_v2"]}, "runs/compare")
+api.export("runs/r1", ["onnx", "c"], "dist")
+
+A configuration is an object (``RunConfig``, ``TrainConfig``, ``CompareConfig``, ``ChipOptions``, ``SingleOptions``), a
+mapping of the same keys, or, but for a campaign, a YAML file. A net is what ``load_net`` returns, or the text that it
+takes. What the command line would refuse in one line is a ``FtnasError`` here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from ftnas.campaign import ChipResult, Shard, SingleResult
+from ftnas.configuration import read_yaml, validate
+from ftnas.errors import CampaignError
+from ftnas.pipeline.campaigns import ChipOptions, Execution, SingleOptions, measure_chips, measure_single
+from ftnas.pipeline.checkpoints import Checkpoint
+from ftnas.pipeline.config import CompareConfig, RunConfig, TrainConfig
+from ftnas.pipeline.families import SearchFinding, SearchRequest, search_family, search_file
+from ftnas.pipeline.net_comparison import NetComparison, compare_config, compare_nets
+from ftnas.pipeline.nets import load_net
+from ftnas.pipeline.run import RunSummary
+from ftnas.pipeline.run import search as run_search
+from ftnas.pipeline.training import train_net
+
+if TYPE_CHECKING:
+    from ftnas.export.proof import Proofs
+    from ftnas.faults import Fault
+
+__all__ = [
+    "Checkpoint",
+    "ChipOptions",
+    "CompareConfig",
+    "RunConfig",
+    "SearchFinding",
+    "SingleOptions",
+    "TrainConfig",
+    "campaign",
+    "compare",
+    "export",
+    "load_net",
+    "search",
+    "train",
+]
+
+Keys = Mapping[str, Any]
+Options = TypeVar("Options", ChipOptions, SingleOptions)
+
+
+@overload
+def search(config: RunConfig, run: Path | str | None = None) -> RunSummary: ...
+
+
+@overload
+def search(config: Keys | Path | str, run: Path | str | None = None) -> RunSummary | SearchFinding: ...
+
+
+def search(config: RunConfig | Keys | Path | str, run: Path | str | None = None) -> RunSummary | SearchFinding:
+    """Search, train the winner, measure it under faults and compare it, as ``ftnas search`` does.
+
+    Args:
+        config: everything that decides what the run computes; its key ``family`` says of which nets.
+        run: its folder, ``runs/`` and the configuration's name by default. The same call goes on there.
+
+    Returns:
+        Of spiking nets a ``SearchFinding``.
+    """
+    place = None if run is None else Path(run)
+    if isinstance(config, Path | str):
+        return search_file(Path(config), run=place)
+    if isinstance(config, Mapping):
+        return search_family(SearchRequest(config, Path("ftnas search"), place))
+    return run_search(config, place or Path("runs", config.name))
+
+
+def train(config: TrainConfig | Keys | Path | str, out: Path | str) -> dict[str, Any]:
+    """Train one net and measure it under its faults, as ``ftnas train`` does.
+
+    Args:
+        config: which net, which images, how.
+        out: the folder for the trained net, which every other function then takes. The same call goes on there.
+
+    Returns:
+        The accuracies and costs, as in ``result.json``.
+    """
+    content, source = _content(config, "train")
+    settings = validate(TrainConfig, content, source=source) if isinstance(content, Mapping) else content
+    return train_net(settings, Path(out))
+
+
+def compare(config: CompareConfig | Keys | Path | str, out: Path | str) -> NetComparison:
+    """Train those nets that need it, attack all on the same chips and write one table, as ``ftnas compare`` does.
+
+    Args:
+        config: which nets, which images, which faults. What a mapping or a file leaves out is as in the first run or
+            training among its nets.
+        out: the folder for trainings, records, tables and the page. The same call goes on there.
+    """
+    content, source = _content(config, "compare")
+    settings = compare_config(content, source=source) if isinstance(content, Mapping) else content
+    return compare_nets(settings, Path(out))
+
+
+def campaign(
+    net: Checkpoint | Path | str,
+    options: ChipOptions | SingleOptions | Keys,
+    out: Path | str,
+    *,
+    workers: int = 1,
+    shard: Shard | None = None,
+    batch_size: int | None = None,
+) -> ChipResult | SingleResult:
+    """Measure a net on faulty chips, or under single faults, and write tables and a figure, as ``ftnas campaign`` does.
+
+    Args:
+        net: what is measured, on the test images of its data.
+        options: which faults, and how sure the result is to be. A mapping with ``faults`` is of a campaign over chips,
+            one without of single faults.
+        out: the folder for records, tables and the figure. The same call goes on there.
+        workers: threads.
+        shard: do only a part of the campaign.
+        batch_size: images of one forward pass.
+    """
+    execution = Execution(Path(out), workers, shard, batch_size)
+    chosen: ChipOptions | SingleOptions
+    if isinstance(options, Mapping):
+        chosen = _options(ChipOptions, options) if "faults" in options else _options(SingleOptions, options)
+    else:
+        chosen = options
+    if isinstance(chosen, ChipOptions):
+        return measure_chips(_net(net), chosen, execution)
+    return measure_single(_net(net), chosen, execution)
+
+
+def export(
+    net: Checkpoint | Path | str,
+    formats: Sequence[str],
+    out: Path | str,
+    *,
+    faults: Sequence[Fault | str] = (),
+    chip: int = 0,
+) -> Proofs:
+    """Write a net in other programs' formats, each proven equal to it on the test images, as ``ftnas export`` does.
+
+    Args:
+        net: what is written.
+        formats: of ``onnx``, ``pt2``, ``safetensors`` and ``c``.
+        out: the folder for the files; nothing is written where a proof fails.
+        faults: write the faulty twin of the net that these make.
+        chip: of this chip.
+    """
+    from ftnas.pipeline.exports import export as write
+
+    return write(_net(net), formats, Path(out), faults=faults, chip=chip)
+
+
+def _net(net: Checkpoint | Path | str) -> Checkpoint:
+    return net if isinstance(net, Checkpoint) else load_net(str(net))
+
+
+def _content(config: Any, verb: str) -> tuple[Any, str]:
+    """Return a configuration, that of a file as a mapping, and what begins the message of an error in it."""
+    return (read_yaml(Path(config)), str(config)) if isinstance(config, Path | str) else (config, f"ftnas {verb}")
+
+
+def _options(kind: type[Options], keys: Keys) -> Options:
+    """Return the options that ``keys`` give, lists as tuples.
+
+    Raises:
+        CampaignError: a key is unknown.
+    """
+    known = [field.name for field in fields(kind)]
+    unknown = [key for key in keys if key not in known]
+    if unknown:
+        raise CampaignError(f"{unknown[0]}: unknown key; choose from {', '.join(known)}")
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in keys.items()}
+    return kind(**values)

@@ -1,0 +1,74 @@
+"""What ``--help`` shows below the options: examples of each command, and what the exit codes mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+EXAMPLES: Mapping[str, tuple[str, ...]] = {
+    "search": (
+        "ftnas search experiments/digits.yaml",
+        "ftnas search experiments/digits.yaml --run runs/mine --set search.trials=80",
+        "ftnas search experiments/cifar10_small_feature_faults.yaml --data-dir cifar-10-batches-py",
+    ),
+    "compare": (
+        "ftnas compare runs/r1 resnet18 vgg16 --size own --size scaled",
+        "ftnas compare runs/r1 --training plain --training fault-tolerant",
+        "ftnas compare runs/r1 my_models.py:MyNet --data digits --faults weights.bitflip:1e-3,1e-2",
+    ),
+    "train": (
+        "ftnas train resnet20 --data digits --faults features.mac_bit_bias:3e-3 --out runs/t1",
+        "ftnas train genotype.json --space digits --data digits --out runs/t2",
+        "ftnas train my_models.py:MyNet --data digits --epochs 5 --out runs/t3",
+    ),
+    "experiment": (
+        "ftnas experiment experiments/flat_minima.yaml",
+        "ftnas experiment experiments/flat_minima.yaml --workers 2 --out runs/flat",
+    ),
+    "report": ("ftnas report runs/r1", "ftnas report runs/r1 runs/r2 --out report.html"),
+    "campaign": (
+        "ftnas campaign runs/r1 --faults weights.bitflip:1e-4,1e-3 --margin 0.005 --out runs/c1",
+        "ftnas campaign runs/r1 --single weights --by layer --margin 0.01 --out runs/c2",
+        "ftnas campaign net.onnx --data digits --faults weights.bitflip:1e-3 --chips 50 --out runs/c3",
+    ),
+    "sites": ("ftnas sites runs/r1", "ftnas sites runs/r1 '*.weight'", "ftnas sites my_models.py:MyNet --data digits"),
+    "export": (
+        "ftnas export runs/r1 --format onnx pt2 safetensors c --out dist",
+        "ftnas export runs/r1 --format c --faults weights.bitflip:1e-3 --chip 3 --out dist/chip3",
+        "ftnas export my_models.py:MyNet --data digits --weights net.safetensors --format onnx --out dist",
+    ),
+    "spaces": ("ftnas spaces", "ftnas spaces --json"),
+    "primitives": ("ftnas primitives", "ftnas primitives --json"),
+    "faults": ("ftnas faults", "ftnas faults --json"),
+    "baselines": ("ftnas baselines", "ftnas baselines --json"),
+    "show": (
+        "ftnas show runs/r1",
+        "ftnas show runs/r1/trainings/resnet20-scaled-ftt",
+        "ftnas show dist",
+        "ftnas show genotype.json --space digits --data digits",
+        "ftnas show my_models.py:MyNet --data digits",
+        "ftnas show runs/r1 --json",
+    ),
+    "doctor": ("ftnas doctor", "ftnas doctor --json"),
+}
+
+EXIT_CODES: Mapping[int, str] = {
+    0: "done",
+    1: "a bug in ftnas, with its traceback",
+    2: "a mistake in what you gave, in one line; of doctor: something needed is missing",
+    130: "interrupted with Ctrl-C; the same command goes on",
+}
+
+
+def examples_of(command: str, *, plain: bool) -> str | None:
+    """Return the examples of a command as the end of its help; nothing if there are none."""
+    return _block("Examples:", EXAMPLES[command], plain=plain) if command in EXAMPLES else None
+
+
+def exit_codes(*, plain: bool) -> str:
+    """Return the exit codes as the end of the program's help."""
+    return _block("Exit codes:", [f"{code:>3}  {meaning}" for code, meaning in EXIT_CODES.items()], plain=plain)
+
+
+def _block(title: str, lines: Sequence[str], *, plain: bool) -> str:
+    """Return lines that stay lines: plain help joins them unless a backspace stands before them."""
+    return "\n".join([*(["\b"] if plain else []), title, *(f"  {line}" for line in lines)])

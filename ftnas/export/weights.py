@@ -1,0 +1,202 @@
+"""A net as safetensors and JSON: the weights, and what ftnas needs to build the net anew around them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ftnas import __version__
+from ftnas.configuration import validate
+from ftnas.errors import FtnasError, ModelError
+from ftnas.export.graph import Convolve, Graph, Multiply
+from ftnas.files import read_json, read_tensors, write_json, write_tensors
+from ftnas.networks import CellNetwork, build_baseline
+from ftnas.quantization import FixedPoint, Quantization, quantized_layers
+from ftnas.runtime import place
+from ftnas.space import Genotype, SearchSpace, Sizes
+
+SCHEMA = 1
+SUFFIX = ".safetensors"
+
+Spec = Mapping[str, Any]
+
+
+def save_weights(
+    path: Path,
+    model: nn.Module,
+    spec: Spec | None,
+    *,
+    facts: Mapping[str, str] | None = None,
+    twin: Graph | None = None,
+) -> list[Path]:
+    """Write ``model`` to ``path`` (``.safetensors``) and, beside it, the JSON that rebuilds it; return both.
+
+    Args:
+        path: the file of the weights.
+        model: with quantised layers.
+        spec: ``image_shape`` and ``classes``, with ``genotype``, ``space`` and ``sizes`` or with ``baseline``,
+            ``width`` and ``numbers``; ``None`` for a net of the user's own, which has to be given again to be loaded.
+        facts: what else the JSON should say.
+        twin: the graph of the net on a faulty chip, whose weights are to be written, with the formats that they have
+            on a fault-free one.
+    """
+    net = {"own": type(model).__name__} if spec is None else dict(spec)
+    content: dict[str, Any] = {"schema": SCHEMA, "ftnas": __version__, "net": net, "facts": dict(facts or {})}
+    state = model.state_dict()
+    if twin is not None:
+        frozen = {node.path: node.operation.weight for node in twin.nodes if isinstance(node.operation, _WEIGHTED)}
+        state |= {_weight_of(at): weight.number.decode(torch.from_numpy(weight.codes)) for at, weight in frozen.items()}
+        content["weight_numbers"] = {at: _to_dict(weight.number) for at, weight in frozen.items()}
+    write_tensors(path, state, content)
+    write_json(path.with_suffix(".json"), content)
+    return [path, path.with_suffix(".json")]
+
+
+def load_weights(path: Path, *, model: nn.Module | None = None) -> nn.Module:
+    """Return the net that ``save_weights`` wrote, in evaluation mode; one that ftnas builds is on the CPU.
+
+    Args:
+        path: the ``.safetensors`` file, its ``.json``, or a folder with one such pair.
+        model: for a net of the user's own: the same net, quantised with any images, into which all is loaded.
+
+    Raises:
+        ModelError: the files are missing, damaged, of a newer ftnas, or of a net that has to be given and is not.
+    """
+    file = find_weights(path)
+    content = read_description(file)
+    net = content["net"]
+    if "own" in net and model is None:
+        raise ModelError(
+            f"{file}: is of {net['own']}, a net of your own, which ftnas cannot build; give it: "
+            "ftnas.load(path, model=faults.quantize(your_net, images))"
+        )
+    # In the memory layout that a run's nets have, since that decides in which order torch adds.
+    own = model or place(build_net(net, source=str(file.with_suffix(".json"))), torch.device("cpu"))
+    _fill(own, file)
+    for layer_path, number in content.get("weight_numbers", {}).items():
+        _freeze(own, layer_path, number, file)
+    return own.eval()
+
+
+def find_weights(path: Path) -> Path:
+    """Return the ``.safetensors`` file that ``path`` means.
+
+    Raises:
+        ModelError: there is none, or several, or it has no JSON beside it.
+    """
+    found = sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path.with_suffix(SUFFIX)]
+    if len(found) != 1:
+        what = f"holds {len(found)} {SUFFIX} files, {', '.join(file.name for file in found)}; name one" if found else (
+            f"holds no {SUFFIX} file; export it with --format safetensors"
+        )  # fmt: skip
+        raise ModelError(f"{path}: {what}")
+    for file in (found[0], found[0].with_suffix(".json")):
+        if not file.is_file():
+            raise ModelError(f"{file}: is not there; ftnas export --format safetensors writes {SUFFIX} and .json")
+    return found[0]
+
+
+def read_description(file: Path) -> dict[str, Any]:
+    """Return the JSON beside the weights in ``file``.
+
+    Raises:
+        ModelError: it is damaged, or of a newer ftnas.
+    """
+    source = file.with_suffix(".json")
+    try:
+        content = read_json(source)
+    except FtnasError as error:
+        raise ModelError(str(error).partition("; delete")[0]) from None
+    if not isinstance(content, dict) or not isinstance(content.get("net"), dict):
+        raise ModelError(f"{source}: does not describe a net that ftnas exported")
+    schema = content.get("schema")
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise ModelError(f"{source}: schema {schema}, written by ftnas {content.get('ftnas')}; this one reads {SCHEMA}")
+    if schema != SCHEMA:
+        raise ModelError(f"{source}: schema must be {SCHEMA}, got {schema!r}")
+    return content
+
+
+def build_net(spec: Spec, *, source: str) -> nn.Module:
+    """Return the net that ``spec`` (see ``save_weights``) describes, with no particular weights.
+
+    Raises:
+        ModelError: it is incomplete or impossible; the message begins with ``source``.
+    """
+    try:
+        image_shape, classes = _ends(spec)
+        if "baseline" in spec:
+            numbers = Quantization.from_dict(spec["numbers"])
+            width = float(spec["width"])
+            return build_baseline(
+                spec["baseline"], width=width, image_shape=image_shape, classes=classes, numbers=numbers
+            )
+        space = validate(SearchSpace, spec["space"], source="space")
+        genotype = Genotype.from_dict(spec["genotype"])
+        space.check(genotype)
+        sizes = validate(Sizes, spec["sizes"], source="sizes")
+        return CellNetwork(space, sizes, image_shape=image_shape, classes=classes, genotype=genotype)
+    except KeyError as error:
+        raise ModelError(f"{source}: net: key {error} is missing") from None
+    except (FtnasError, AttributeError, TypeError, ValueError) as error:
+        raise ModelError(f"{source}: net: {' '.join(str(error).split())}") from None
+
+
+_WEIGHTED = Convolve | Multiply
+
+
+def _weight_of(layer_path: str) -> str:
+    return f"{layer_path}.weight" if layer_path else "weight"
+
+
+def _to_dict(number: FixedPoint) -> dict[str, Any]:
+    scale = list(number.scale) if isinstance(number.scale, tuple) else number.scale
+    return {"bits": number.bits, "scale": scale, "signed": number.signed}
+
+
+def _ends(spec: Spec) -> tuple[tuple[int, int, int], int]:
+    channels, height, width = (int(size) for size in spec["image_shape"])
+    if min(channels, height, width, int(spec["classes"])) < 1:
+        raise ValueError(f"image_shape {spec['image_shape']} and classes {spec['classes']} must be positive")
+    return (channels, height, width), int(spec["classes"])
+
+
+def _fill(model: nn.Module, file: Path) -> None:
+    try:
+        tensors, _ = read_tensors(file)
+    except FtnasError as error:
+        raise ModelError(str(error).partition("; delete")[0]) from None
+    try:
+        model.load_state_dict(tensors)
+    except (RuntimeError, ValueError, KeyError) as error:
+        why = " ".join(str(error).split())
+        raise ModelError(f"{file}: does not fit the net in {file.with_suffix('.json').name}: {why[:200]}") from None
+
+
+def _freeze(model: nn.Module, layer_path: str, number: Any, file: Path) -> None:
+    """Give a layer's weight a constant format: that of a faulty weight must not follow its faults."""
+    layer = quantized_layers(model).get(layer_path)
+    try:
+        scale = number["scale"]
+        bits, signed = int(number["bits"]), bool(number["signed"])
+        frozen = FixedPoint(bits, tuple(map(float, scale)) if isinstance(scale, list) else float(scale), signed)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{file.with_suffix('.json')}: weight_numbers: {layer_path}: {error!r}") from None
+    if layer is None:
+        raise ModelError(f"{file.with_suffix('.json')}: weight_numbers: {layer_path} is no layer of the net")
+    # An attribute of the module hides the method of its class.
+    vars(layer)["weight_number"] = _Frozen(frozen)
+
+
+class _Frozen:
+    """Stands for ``QuantizedLayer.weight_number`` where the format is known."""
+
+    def __init__(self, number: FixedPoint) -> None:
+        self.number = number
+
+    def __call__(self, weight: Tensor, quantization: Quantization | None = None) -> FixedPoint:
+        return self.number
