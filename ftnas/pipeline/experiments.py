@@ -25,7 +25,7 @@ from ftnas.pipeline.checkpoints import load_checkpoint
 from ftnas.pipeline.config import TrainConfig
 from ftnas.pipeline.jobs import Result, run_job
 from ftnas.pipeline.run_folder import describe_environment
-from ftnas.pipeline.training import prepare_training
+from ftnas.pipeline.training import check_net, prepare_training
 from ftnas.pipeline.workers import run_tasks
 from ftnas.report.grid import grid_csv, grid_figure, grid_markdown
 from ftnas.report.raster import write_png
@@ -96,6 +96,10 @@ class ExperimentConfig(Section):
             keys = _merged(keys, self.axes[axis][option])
         return validate(TrainConfig, keys, source=f"{self.name}: {', '.join(combination.values())}")
 
+    def first_training(self, combination: Mapping[str, str]) -> TrainConfig:
+        """Return the training of ``combination`` with the first seed."""
+        return self.training(combination, self.seeds[0])
+
 
 @dataclass(frozen=True)
 class ExperimentSummary:
@@ -124,8 +128,7 @@ def load_experiment(path: Path, *, workers: int | None = None, data_directory: P
 
 
 def _check_training(config: ExperimentConfig, combination: Mapping[str, str]) -> None:
-    training = config.training(combination, config.seeds[0])
-    if training.faults:
+    if config.first_training(combination).faults:
         raise ConfigError(
             f"{config.name}: base.faults: write what is measured in faults, what trains in training.faults"
         )
@@ -137,6 +140,9 @@ def run_experiment(config: ExperimentConfig, folder: Path) -> ExperimentSummary:
     Raises:
         FtnasError: what the user gave is wrong; nothing is half-written.
     """
+    firsts = [config.first_training(combination) for combination in config.combinations()]
+    for training in {_kind(first): first for first in firsts}.values():
+        check_net(training)
     _open(folder, config)
     cells = [(combination, seed) for combination in config.combinations() for seed in config.seeds]
     trainings = [config.training(*cell) for cell in cells]
@@ -172,6 +178,11 @@ def run_experiment(config: ExperimentConfig, folder: Path) -> ExperimentSummary:
     write_png(figure, folder / "figure.png")
     write_json(folder / RESULTS, results)
     return ExperimentSummary(folder, results)
+
+
+def _kind(training: TrainConfig) -> str:
+    """Return what decides whether a training is possible: its net and its images."""
+    return training.model_dump_json(include={"net", "space", "width", "numbers", "bits", "data"})
 
 
 def _open(folder: Path, config: ExperimentConfig) -> None:

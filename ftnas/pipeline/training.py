@@ -54,13 +54,27 @@ def train_net(config: TrainConfig, folder: Path) -> Result:
 
 def prepare_training(config: TrainConfig, folder: Path) -> tuple[Workplace, TrainingJob]:
     """Make ``folder`` that of the training of ``config``, or find it so; see ``train_net``."""
-    use_threads(config.threads)
-    data = load_dataset(config, choose_device(config.device))
-    check_training(config, data)
-    net = _net_of(config, data)
+    net = _checked_net(config)
     work = open_workplace(folder, config, net.space)
     use_threads(config.threads)  # looking at a user's own net changes it
     return work, _job(work, config, net)
+
+
+def check_net(config: TrainConfig) -> None:
+    """Refuse a training that is impossible, before any work.
+
+    Raises:
+        FtnasError: its net, its data, or what it asks of them.
+    """
+    _checked_net(config)
+    use_threads(config.threads)
+
+
+def _checked_net(config: TrainConfig) -> _Net:
+    use_threads(config.threads)
+    data = load_dataset(config, choose_device(config.device))
+    check_training(config, data)
+    return _net_of(config, data)
 
 
 def check_own_net(own: OwnNet, data: Dataset, *, bits: int, config: Recipe) -> None:
