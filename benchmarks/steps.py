@@ -91,13 +91,13 @@ def training_steps(model: nn.Module, images: Tensor, labels: Tensor, **robustnes
     settings = SETTINGS.model_validate(SETTINGS.model_dump() | robustness)
     objective = build_objective(settings, (), study="benchmark")
     parameters, chips = list(model.parameters()), itertools.count()
-    optimizer = sgd(parameters, settings)
+    optimizer, largest = sgd(parameters, settings), settings.largest_weight(())
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         objective.gradient(model, model, Step(images, labels, next(chips)))
         take_step(optimizer, parameters, clip=settings.gradient_clip)
-        bound_weights(model, settings.largest_weight)
+        bound_weights(model, largest)
 
     return [step]
 

@@ -14,6 +14,7 @@ import ftnas.search.supernet_training
 from ftnas.faults import parse_fault
 from ftnas.files import read_tensors
 from ftnas.networks import CellNetwork
+from ftnas.quantization import quantized_layers
 from ftnas.runtime import keyed_generator, seeded
 from ftnas.search.architecture import ArchitectureWeights
 from ftnas.search.supernet_training import SupernetEpoch, SupernetSettings, SupernetTrainer
@@ -165,3 +166,18 @@ def test_another_key_draws_another_training(tmp_path: Path) -> None:
     train(first, tmp_path / "first")
     train(second, tmp_path / "second")
     assert moved(values(first.supernet), values(second.supernet))
+
+
+@pytest.mark.parametrize("relaxation", RELAXATIONS)
+@pytest.mark.parametrize("objective", ["saq", "sam", "randbet"])
+def test_shared_weights_can_be_trained_by_any_objective(objective: str, relaxation: str, tmp_path: Path) -> None:
+    common = {"relaxation": relaxation, "epochs": 1, "warm_up": 0, "clip": 0.1}
+    errors = {"faults": ["weights.bit_flip:0.01"], "loss_gate": 100.0} if objective == "randbet" else {}
+    given = {"objective": objective, **common, **errors}
+    plain, trainer = make(OPEN, **common, faults=[]), make(OPEN, **given)
+    for each in (plain, trainer):
+        train(each, tmp_path / type(each.objective).__name__)
+    weights = [layer.weight for layer in quantized_layers(trainer.supernet).values() if layer.kind != "sum"]
+    assert max(float(weight.detach().abs().max()) for weight in weights) == pytest.approx(0.1)
+    assert moved(values(plain.supernet), values(trainer.supernet))
+    assert all(value.isfinite().all() for value in values(trainer.supernet).values())

@@ -202,11 +202,30 @@ def test_each_shift_of_a_worst_flip_is_one_bit_of_the_code(net: RobustNet) -> No
 
 
 def test_weights_are_cut_off_after_every_step_where_the_objective_clips() -> None:
-    for given, largest in (({"objective": "saq"}, 0.2), ({"objective": "qat", "clip": 0.05}, 0.05)):
+    for given, largest in (({"objective": "saq"}, 0.1), ({"objective": "qat", "clip": 0.05}, 0.05)):
         net = robust_net()
         run(TrainingSettings.model_validate({"epochs": 1, "batch_size": 32, **given}), net=net)
         weights = torch.cat([layer.weight.detach().flatten() for layer in quantized_layers(net).values()])
         assert weights.abs().max() == pytest.approx(largest)
+
+
+@pytest.mark.parametrize(
+    ("given", "faults", "largest"),
+    [
+        ({"objective": "ftt"}, (FLIPS,), 0.1),
+        ({"objective": "ftt"}, (BitFlip(0.05, target="features"),), None),
+        ({"objective": "ftt", "faults": []}, (FLIPS,), None),
+        ({"objective": "ftt", "faults": ["weights.bit_flip:0.1"]}, (), 0.1),
+        ({"objective": "qat"}, (FLIPS,), None),
+        ({"objective": "saq"}, (), 0.1),
+        ({"objective": "saq", "clip": "none"}, (FLIPS,), None),
+        ({"objective": "qat", "clip": 0.3}, (), 0.3),
+    ],
+)
+def test_weights_are_clipped_by_default_where_they_fail_in_training(
+    given: dict[str, Any], faults: Any, largest: float | None
+) -> None:
+    assert TrainingSettings.model_validate(given).largest_weight(faults) == largest
 
 
 def test_sharpness_changes_nothing_and_grows_with_the_radius(net: RobustNet) -> None:

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -28,6 +29,8 @@ from ftnas.space import Genotype, SearchSpace
 __all__ = ["ControllerSettings", "check_controller", "run_study", "shortfall"]
 
 STUDY = "ftnas"
+Direction = Literal["maximize", "minimize"]
+OBJECTIVES: Mapping[str, Direction] = {"accuracy": "maximize", "FLOPs": "minimize"}
 
 
 def check_controller(settings: ControllerSettings) -> None:
@@ -76,7 +79,7 @@ def run_study(
         file = journal.with_name("proposals.jsonl")
         run_evolution(ledger, settings, identity=identity, queue=queue, file=file, seed=seed, on_trial=on_trial)
     else:
-        with _quiet():
+        with quiet():
             _Study(ledger, settings, identity=identity, queue=queue, file=journal, seed=seed).run(on_trial)
     ledger.demand_any()
     return ledger.candidates
@@ -98,7 +101,7 @@ class _Study:
         self._ledger = ledger
         self._settings = settings
         self._queue = queue
-        self._journal, self._study = _open(file, identity)
+        self._journal, self._study = open_study(file, identity, OBJECTIVES)
         self._study.sampler = KeyedSampler(settings, ledger.space.decisions(), seed=seed)
 
     def run(self, on_trial: Callable[[int, Candidate | None], None]) -> None:
@@ -161,8 +164,19 @@ class _Study:
         return self._ledger.score(proposal, trial=trial.number, source=source, recorded=recorded)[1]
 
 
-def _open(path: Path, identity: Mapping[str, str | int | float | None]) -> tuple[TrialJournal, optuna.Study]:
-    """Return the study in ``path``, made if there is none, and its journal."""
+def open_study(
+    path: Path, identity: Mapping[str, str | int | float | None], objectives: Mapping[str, Direction]
+) -> tuple[TrialJournal, optuna.Study]:
+    """Return the study in ``path``, made if there is none, and its journal.
+
+    Args:
+        path: of the journal.
+        identity: what decides on its trials; a study goes on only as itself.
+        objectives: their names, and which way each is better.
+
+    Raises:
+        RunError: the file is no study, or one of another identity.
+    """
     try:
         journal = TrialJournal(path)
         storage = JournalStorage(journal)
@@ -175,8 +189,8 @@ def _open(path: Path, identity: Mapping[str, str | int | float | None]) -> tuple
         study = optuna.load_study(study_name=names[0], storage=storage)
         demand_same(path, found=study.user_attrs.get("fingerprint"), ours=identity)
         return journal, study
-    study = optuna.create_study(study_name=STUDY, storage=storage, directions=["maximize", "minimize"])
-    study.set_metric_names(["accuracy", "FLOPs"])
+    study = optuna.create_study(study_name=STUDY, storage=storage, directions=list(objectives.values()))
+    study.set_metric_names(list(objectives))
     study.set_user_attr("fingerprint", dict(identity))
     study.set_user_attr(MARK, 0)
     journal.commit()
@@ -184,7 +198,7 @@ def _open(path: Path, identity: Mapping[str, str | int | float | None]) -> tuple
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep Optuna's own log and its remarks on experimental parts from the user."""
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -89,6 +89,7 @@ class SupernetTrainer:
         self.supernet, self.architecture = supernet, architecture
         self.settings, self.key = settings, key
         self.objective = build_objective(settings, faults, study=f"{key} weights")
+        self.largest_weight = settings.largest_weight(faults)
         penalties_of(settings).check(supernet)
         self.architecture_loss = FaultTolerantLoss(faults, settings.faulty_share, study=f"{key} architecture")
         self.optimizers: dict[str, torch.optim.Optimizer] = {
@@ -169,7 +170,7 @@ class SupernetTrainer:
         forward = partial(self.supernet, plan=sample.constant_plan)
         losses = self.objective.gradient(self.supernet, forward, step)
         take_step(optimizer, list(self.supernet.parameters()), clip=self.settings.gradient_clip)
-        bound_weights(self.supernet, self.settings.largest_weight)
+        bound_weights(self.supernet, self.largest_weight)
         return losses
 
     def _move_architecture(self, sample: Sample, step: Step) -> Losses:

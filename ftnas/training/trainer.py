@@ -77,6 +77,7 @@ def train(
     """
     optimizer = sgd(list(model.parameters()), settings)
     objective = build_objective(settings, faults, study=key)
+    largest = settings.largest_weight(faults)
     penalties_of(settings).check(model)
     records: list[EpochRecord] = []
     if checkpoint is not None and checkpoint.exists():
@@ -85,7 +86,7 @@ def train(
     saved = time.monotonic()
     for epoch in range(len(records), settings.epochs):
         with noticing_radius(model, settings, epoch=epoch, checkpoint=checkpoint):
-            records.append(_train_epoch(model, images, labels, settings, optimizer, objective, epoch))
+            records.append(_train_epoch(model, images, labels, settings, optimizer, objective, epoch, largest=largest))
         on_epoch(records[-1])
         # A radius that is too large is noticed late, and what was good until then is worth keeping.
         due = settings.objective in SHARP or time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS
@@ -103,6 +104,8 @@ def _train_epoch(
     optimizer: torch.optim.SGD,
     objective: Objective,
     epoch: int,
+    *,
+    largest: float | None,
 ) -> EpochRecord:
     model.train()
     began, steps = time.monotonic(), len(images) // settings.batch_size
@@ -118,7 +121,7 @@ def _train_epoch(
         optimizer.zero_grad(set_to_none=True)
         losses = objective.gradient(model, model, Step(x, y, chip, done))
         take_step(optimizer, parameters, clip=settings.gradient_clip)
-        bound_weights(model, settings.largest_weight)
+        bound_weights(model, largest)
         hits = (losses.logits.argmax(1) == y).float().mean()
         sums += torch.stack([losses.total.detach(), losses.clean, losses.faulty, hits]).double().cpu()
     total, clean, faulty, accuracy = (sums / steps).tolist()
