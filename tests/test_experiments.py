@@ -15,6 +15,7 @@ import yaml
 from command_line import contents, ftnas, lacking, refused
 
 from ftnas.pipeline.experiments import ExperimentConfig, load_experiment
+from ftnas.report.grid import grid_figure
 from ftnas.training import SHARP
 
 ROOT = Path(__file__).parents[1]
@@ -104,6 +105,15 @@ def test_table_and_figure_show_every_row(finished: Path) -> None:
     for words in ("bits 4: weights.bit_flip", "bits 8: weights.stuck_bit:stuck_at_one=1", "SAQ, flat"):
         assert words in figure
     assert (finished / "figure.png").stat().st_size > 1000
+
+
+def test_of_a_single_choice_all_options_share_a_panel(finished: Path) -> None:
+    content = results(finished)
+    content["axes"] = {"training": content["axes"]["training"]}
+    content["rows"] = [row | {"options": {"training": row["options"]["training"]}} for row in content["rows"][:2]]
+    figure = grid_figure(content)
+    assert figure.count("Accuracy (%)") == 2  # of the two faults
+    assert figure.count("<polyline") == 2 * 2 + 2  # with the legend
 
 
 def test_the_same_command_changes_nothing_and_a_lost_part_comes_back_the_same(finished: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ftnas.report import svg, wording
 from ftnas.report.axes import Plot, Scale, spread_percent, spread_ratio
-from ftnas.report.palette import in_sequence
+from ftnas.report.palette import SEQUENCE, in_sequence
 
 Results = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -56,19 +56,21 @@ def grid_markdown(results: Results) -> str:
 def grid_figure(results: Results) -> str:
     """Draw accuracy against rate: a panel for each fault and option of the first axis, a curve for each of the rest.
 
+    Of a single axis each option is a curve.
+
     Of the other axes the last has a colour for each option, those before it a dash.
     """
     axes = list(results["axes"])
     faults = list(dict.fromkeys(found["fault"] for found in results["rows"][0]["faults"]))
-    options = list(results["axes"][axes[0]])
+    options = list(results["axes"][axes[0]]) if len(axes) > 1 else [None]
     curves = list(dict.fromkeys(_curve(row, axes) for row in results["rows"]))
     colours = in_sequence(list(dict.fromkeys(curve[-1] for curve in curves)))
-    dashes = {name: DASHES[i % len(DASHES)] for i, name in enumerate(dict.fromkeys(curve[:-1] for curve in curves))}
+    dashes = _dashes(curves)
     y = _shares(results)
     parts = []
     for line, option in enumerate(options):
         for column, fault in enumerate(faults):
-            rows = [row for row in results["rows"] if row["options"][axes[0]] == option]
+            rows = [row for row in results["rows"] if option in (None, row["options"][axes[0]])]
             place = (column * PANEL[0], line * PANEL[1])
             title = f"{axes[0]} {option}: {fault}" if len(axes) > 1 else fault
             parts.append(_panel(rows, fault, title, place, axes, y, colours, dashes))
@@ -81,6 +83,14 @@ def grid_figure(results: Results) -> str:
 def _curve(row: Row, axes: Sequence[str]) -> tuple[str, ...]:
     """Return the options that tell the curve of ``row``: all but the first, which has a panel."""
     return tuple(row["options"][axis] for axis in (axes[1:] or axes))
+
+
+def _dashes(curves: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
+    """Return a dash for each curve: one for all that share their colour's axis, and another where colours run out."""
+    groups = list(dict.fromkeys(curve[:-1] for curve in curves))
+    names = list(dict.fromkeys(curve[-1] for curve in curves))
+    places = {curve: groups.index(curve[:-1]) + names.index(curve[-1]) // len(SEQUENCE) for curve in curves}
+    return {curve: DASHES[place % len(DASHES)] for curve, place in places.items()}
 
 
 def _shares(results: Results) -> tuple[float, float]:
@@ -106,7 +116,7 @@ def _panel(
     parts += plot.frame("Fault rate (log scale)", "Accuracy (%)", x_ticks=rates, x_name=wording.rate)
     for row, found in of_fault:
         curve = _curve(row, axes)
-        parts += _line(plot, found, colours[curve[-1]], dashes[curve[:-1]], _title(curve))
+        parts += _line(plot, found, colours[curve[-1]], dashes[curve], _title(curve))
     return "\n".join(parts)
 
 
@@ -130,7 +140,7 @@ def _legend(
     parts = []
     for index, curve in enumerate(curves):
         y = top + index * LEGEND_LINE
-        parts.append(svg.polyline([(18, y), (46, y)], colour=colours[curve[-1]], width=2.2, dash=dashes[curve[:-1]]))
+        parts.append(svg.polyline([(18, y), (46, y)], colour=colours[curve[-1]], width=2.2, dash=dashes[curve]))
         parts.append(svg.text((54, y + 4), _title(curve)))
     return parts
 
