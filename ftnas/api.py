@@ -7,6 +7,7 @@ api.campaign("runs/r1", {"faults": ["weights.bit_flip:1e-3"], "chips": 50}, "run
 api.train({"net": "resnet20", "training": {"epochs": 5}}, "runs/resnet")
 api.compare({"nets": ["runs/r1", "runs/resnet", "mobilenet_v2"]}, "runs/compare")
 api.export("runs/r1", ["onnx", "c"], "dist")
+api.harden("runs/r1", {"method": "split", "budget": 0.25}, "runs/r1-split", faults=["features.bit_flip:0.01"])
 
 A configuration is an object (``RunConfig``, ``TrainConfig``, ``CompareConfig``, ``ChipOptions``, ``SingleOptions``), a
 mapping of the same keys, or, but for a campaign, a YAML file. A net is what ``load_net`` returns, or the text that it
@@ -23,10 +24,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from ftnas.campaign import ChipResult, Shard, SingleResult
 from ftnas.configuration import read_yaml, validate
 from ftnas.errors import CampaignError
+from ftnas.hardening.methods import HardeningOptions
 from ftnas.pipeline.campaigns import ChipOptions, Execution, SingleOptions, measure_chips, measure_single
 from ftnas.pipeline.checkpoints import Checkpoint
 from ftnas.pipeline.config import CompareConfig, RunConfig, TrainConfig
 from ftnas.pipeline.families import SearchFinding, SearchRequest, search_family, search_file
+from ftnas.pipeline.hardening import HardenedNet, harden_net
 from ftnas.pipeline.net_comparison import NetComparison, compare_config, compare_nets
 from ftnas.pipeline.nets import load_net
 from ftnas.pipeline.run import RunSummary
@@ -41,6 +44,7 @@ __all__ = [
     "Checkpoint",
     "ChipOptions",
     "CompareConfig",
+    "HardeningOptions",
     "RunConfig",
     "SearchFinding",
     "SingleOptions",
@@ -48,13 +52,14 @@ __all__ = [
     "campaign",
     "compare",
     "export",
+    "harden",
     "load_net",
     "search",
     "train",
 ]
 
 Keys = Mapping[str, Any]
-Options = TypeVar("Options", ChipOptions, SingleOptions)
+Options = TypeVar("Options", ChipOptions, SingleOptions, HardeningOptions)
 
 
 @overload
@@ -162,6 +167,29 @@ def export(
     from ftnas.pipeline.exports import export as write
 
     return write(_net(net), formats, Path(out), faults=faults, chip=chip)
+
+
+def harden(
+    net: Checkpoint | Path | str,
+    options: HardeningOptions | Keys,
+    out: Path | str,
+    *,
+    faults: Sequence[str] = (),
+    chips: int = 20,
+    workers: int = 1,
+) -> HardenedNet:
+    """Protect the parts of a net that faults harm most, and measure it before and after, as ``ftnas harden`` does.
+
+    Args:
+        net: what is hardened.
+        options: how: an object, or a mapping of its keys.
+        out: the folder for the hardened net, which every other function then takes. The same call goes on there.
+        faults: what both nets are measured under, as texts; they also decide how copies are merged.
+        chips: how many are measured.
+        workers: threads.
+    """
+    chosen = _options(HardeningOptions, options) if isinstance(options, Mapping) else options
+    return harden_net(_net(net), chosen, Path(out), faults=faults, chips=chips, workers=workers)
 
 
 def _net(net: Checkpoint | Path | str) -> Checkpoint:

@@ -114,3 +114,21 @@ def test_the_benchmark_of_uncertainty_prints_the_same_from_its_cache(tmp_path):
     assert first.count(" met ") + first.count(" missed ") == 9
     assert first == second
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_ranking_of_nets_follows_the_accuracy_on_faulty_chips(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    ranking = import_module("vulnerability")
+    rates = [f"{rate:g}" for rate in ranking.RATES]
+
+    def net(number):
+        """The more accurate, the fewer flips matter; clean accuracy goes the other way."""
+        test = {rate: [0.1 * number] * ranking.CHIPS for rate in rates}
+        factors = {"max_lvf": 0.1 * number, "mean_cvf": 0.5 / (1 + number), "expected": 90.0 - number}
+        one_chip = dict.fromkeys(rates, 0.1 * number)
+        return {"factors": factors, "clean": 1 - 0.1 * number, "one chip": one_chip, "test": test}
+
+    rows = ranking._correlations([net(number) for number in range(8)])["rows"]
+    found = {row["predictor"]: round(row["kendall"]["value"], 9) for row in rows if row["rate"] == rates[0]}
+    assert found["- mean_cvf"] == found["- expected"] == found["accuracy on one faulty chip"] == 1
+    assert found["- max_lvf"] == found["accuracy without faults"] == -1

@@ -89,7 +89,7 @@ def test_a_mistake_in_the_code_keeps_its_traceback(tmp_path: Path, monkeypatch: 
     def broken(*arguments: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("ftnas.pipeline.run.search", broken)
+    monkeypatch.setattr("ftnas.pipeline.families.search_cells", broken)
     assert isinstance(ftnas("search", SMOKE, "--run", tmp_path / "run").exception, ZeroDivisionError)
 
 
@@ -97,7 +97,7 @@ def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path, monkeypatch: pytes
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ftnas.pipeline.run.search", interrupted)
+    monkeypatch.setattr("ftnas.pipeline.families.search_cells", interrupted)
     result = ftnas("search", SMOKE, "--run", tmp_path / "run")
     assert (result.exit_code, len(result.stderr.splitlines())) == (130, 1)
     assert "the same command" in result.stderr

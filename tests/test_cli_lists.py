@@ -15,9 +15,9 @@ from ftnas.cli import catalogue
 from ftnas.cli.listings import Growth, _cost
 from ftnas.cost import operator_work
 from ftnas.data import DATA_SETS
-from ftnas.export.exporting import FORMATS
 from ftnas.faults import FAULTS, parse_fault
 from ftnas.networks import BASELINES
+from ftnas.pipeline.spiking_exports import ALL_FORMATS
 from ftnas.space import OPERATORS, bundled_spaces, load_space
 
 TABLES = {
@@ -57,7 +57,7 @@ def test_a_list_as_json_has_the_same_names(command: str) -> None:
         (catalogue.OPERATORS, OPERATORS),
         (catalogue.BASELINES, BASELINES),
         (catalogue.DATA_SETS, DATA_SETS),
-        (catalogue.FORMATS, FORMATS),
+        (catalogue.FORMATS, ALL_FORMATS),
         (catalogue.space_names(), bundled_spaces()),
     ],
     ids=["faults", "operators", "baselines", "data sets", "formats", "spaces"],

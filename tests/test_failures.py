@@ -106,8 +106,8 @@ def test_a_net_that_diverged_counts_as_guessing_and_is_trained_no_further(
 ) -> None:
     train_epoch = ftnas.training.trainer._train_epoch
 
-    def diverging(*given: Any) -> EpochRecord:
-        record = train_epoch(*given)
+    def diverging(*given: Any, **more: Any) -> EpochRecord:
+        record = train_epoch(*given, **more)
         return replace(record, loss=math.nan) if record.epoch else record
 
     monkeypatch.setattr(ftnas.training.trainer, "_train_epoch", diverging)

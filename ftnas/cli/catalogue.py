@@ -128,11 +128,21 @@ DATA_SETS: Mapping[str, str] = {
     "folder": "your own images in a folder of each class",
 }
 
+SPIKING_TASKS: Mapping[str, str] = {
+    "iris": "3 flowers by 4 measures, 150 samples",
+    "wine": "3 wines by 13 measures, 178 samples",
+    "breast_cancer": "malignant or benign by 30 measures, 569 samples",
+    "digits": "the digits as 64 features",
+    "pole_balancing": "a pole on a cart, pushed left or right",
+}
+
 FORMATS: Mapping[str, str] = {
     "onnx": "ONNX with integer QuantizeLinear and DequantizeLinear",
     "pt2": "torch.export program",
     "safetensors": "weights and what rebuilds the net",
     "c": "integer tables and an integer-only program in C",
+    "json": "integers of a layered spiking net",
+    "nir": "a layered spiking net for other tools and neuromorphic chips",
 }
 
 

@@ -30,6 +30,11 @@ def complete_data_sets(incomplete: str) -> list[Completion]:
     return _beginning(incomplete, catalogue.DATA_SETS.items())
 
 
+def complete_spiking_tasks(incomplete: str) -> list[Completion]:
+    """Complete the name of a task for spiking graphs."""
+    return _beginning(incomplete, catalogue.SPIKING_TASKS.items())
+
+
 def complete_formats(incomplete: str) -> list[Completion]:
     """Complete the name of an export format, the last of several between commas."""
     before, comma, last = incomplete.rpartition(",")

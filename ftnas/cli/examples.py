@@ -9,6 +9,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "ftnas search experiments/digits.yaml",
         "ftnas search experiments/digits.yaml --run runs/mine --set search.trials=80",
         "ftnas search experiments/cifar10_small_feature_faults.yaml --data-dir cifar-10-batches-py",
+        "ftnas search experiments/snn_wine.yaml --set evolution.method=scalar --run runs/scalar",
     ),
     "compare": (
         "ftnas compare runs/r1 resnet18 vgg16 --size own --size scaled",
@@ -23,6 +24,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "experiment": (
         "ftnas experiment experiments/flat_minima.yaml",
         "ftnas experiment experiments/flat_minima.yaml --workers 2 --out runs/flat",
+        "ftnas experiment experiments/snn_resilience.yaml",
+    ),
+    "spikes": (
+        "ftnas spikes runs/snn_wine/winner/network.json --faults weights.gaussian:0.1,0.2 --out dist",
+        "ftnas spikes network.json --task wine --sample 3 --out dist --json",
     ),
     "report": ("ftnas report runs/r1", "ftnas report runs/r1 runs/r2 --out report.html"),
     "campaign": (
@@ -31,10 +37,20 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "ftnas campaign net.onnx --data digits --faults weights.bitflip:1e-3 --chips 50 --out runs/c3",
     ),
     "sites": ("ftnas sites runs/r1", "ftnas sites runs/r1 '*.weight'", "ftnas sites my_models.py:MyNet --data digits"),
+    "vulnerability": (
+        "ftnas vulnerability runs/r1 --out runs/v1",
+        "ftnas vulnerability runs/r1 --estimator first_order --images 1000 --out runs/v2",
+        "ftnas vulnerability my_models.py:MyNet --data digits --estimator exhaustive --out runs/v3",
+    ),
     "export": (
         "ftnas export runs/r1 --format onnx pt2 safetensors c --out dist",
         "ftnas export runs/r1 --format c --faults weights.bitflip:1e-3 --chip 3 --out dist/chip3",
         "ftnas export my_models.py:MyNet --data digits --weights net.safetensors --format onnx --out dist",
+    ),
+    "harden": (
+        "ftnas harden runs/r1 --method split --budget 0.25 --faults features.bitflip:0.01 --out runs/r1-split",
+        "ftnas harden runs/r1 --method tmr --ratio 'cells.*=0.5' --ratio classifier=1 --out runs/r1-tmr",
+        "ftnas harden my_models.py:MyNet --data digits --method bound --faults weights.bitflip:0.01 --out runs/bound",
     ),
     "spaces": ("ftnas spaces", "ftnas spaces --json"),
     "primitives": ("ftnas primitives", "ftnas primitives --json"),

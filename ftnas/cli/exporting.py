@@ -29,7 +29,8 @@ Formats = Annotated[
     list[str] | None,
     Option(
         "--format",
-        help="One or more of onnx, pt2, safetensors and c, with blanks or commas between.",
+        help="One or more of onnx, pt2, safetensors and c, of a spiking net of json and nir, with blanks or commas "
+        "between.",
         autocompletion=complete_formats,
     ),
 ]
@@ -63,12 +64,13 @@ def export(
 ) -> None:
     """Write a net as files for other programs, each run on the test images and proven equal to the net."""
     with one_line_errors():
-        from ftnas.export.exporting import FORMATS, chosen_formats
+        from ftnas.export.exporting import chosen_formats
         from ftnas.pipeline.exports import export as write
         from ftnas.pipeline.nets import load_net
+        from ftnas.pipeline.spiking_exports import ALL_FORMATS
 
-        net, more = _net_and_formats(words, FORMATS)
-        wanted = chosen_formats([*(formats or []), *more])
+        net, more = _net_and_formats(words, ALL_FORMATS)
+        wanted = chosen_formats([*(formats or []), *more], ALL_FORMATS)
         if chip is not None and not faults:
             raise ExportError("--chip: says which chip's faults are in the files; name them with --faults")
         loaded = load_net(net, data=data, data_directory=data_dir, images=images, bits=bits, weights=weights)

@@ -11,7 +11,19 @@ import typer
 from typer.core import TyperGroup
 
 from ftnas import __version__
-from ftnas.cli import campaigns, comparing, doctor, experimenting, exporting, listings, reporting, showing
+from ftnas.cli import (
+    campaigns,
+    comparing,
+    doctor,
+    experimenting,
+    exporting,
+    hardening,
+    listings,
+    reporting,
+    showing,
+    spiking,
+    vulnerable,
+)
 from ftnas.cli.examples import examples_of, exit_codes
 from ftnas.cli.mistakes import one_line_errors
 from ftnas.cli.output import Json, allow_any_text
@@ -96,7 +108,10 @@ for command in (
     experimenting.experiment,
     campaigns.campaign,
     campaigns.sites,
+    vulnerable.vulnerability,
     exporting.export,
+    spiking.spikes,
+    hardening.harden,
     reporting.report,
     showing.show,
     listings.spaces,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.fx import Node as Step
 
-from ftnas.export.graph import Add, Clamp, Concatenate, Mean, Pad, Pool, Reals, Reshape, Scale, Slice, Zeros
+from ftnas.export.graph import Add, Clamp, Concatenate, Gather, Mean, Pad, Pool, Reals, Reshape, Scale, Slice, Zeros
 from ftnas.export.layers import batch_norm
 from ftnas.export.writer import BATCH, Traced, Writer
 
@@ -256,6 +256,13 @@ def _zeros(writer: Writer, step: Step) -> None:
     writer.write(step, Zeros())
 
 
+def _index_select(writer: Writer, step: Step) -> None:
+    x, channels = _input(writer, step), writer.constant(step.args[2])
+    if channels is None or _axis(writer, step, x, step.args[1]) != 0:  # type: ignore[arg-type]
+        raise writer.refusal(step, "selects something else than channels")
+    writer.write(step, Gather(tuple(int(channel) for channel in channels.tolist())), x)
+
+
 # By the names that torch.export gives; what is not here is named in an error.
 OPERATORS: Mapping[str, Write] = {
     **{f"aten.adaptive_avg_pool{rank}d.default": _adaptive_average for rank in (1, 2, 3)},
@@ -276,6 +283,7 @@ OPERATORS: Mapping[str, Write] = {
     "aten.clone.default": _same,
     "aten.div.Tensor": _divide,
     "aten.hardtanh.default": _hardtanh,
+    "aten.index_select.default": _index_select,
     "aten.mean.dim": _mean,
     "aten.mul.Tensor": _multiply,
     "aten.neg.default": _negative,

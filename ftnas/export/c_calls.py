@@ -8,11 +8,15 @@ from typing import Any, NamedTuple, TypeAlias
 
 from ftnas.errors import ExportError
 from ftnas.export.c_memory import Memory
+from ftnas.export.c_protection import limit_names, merge_name
 from ftnas.export.graph import (
     Add,
     Clamp,
     Concatenate,
     Convolve,
+    Correct,
+    Gather,
+    Halve,
     Mean,
     Multiply,
     Pad,
@@ -23,6 +27,7 @@ from ftnas.export.graph import (
     Zeros,
 )
 from ftnas.export.integer import STORED, IntegerNode, Rescale
+from ftnas.quantization import FixedPoint
 
 Shape: TypeAlias = tuple[int, ...]
 # Functions, each with its arguments.
@@ -175,6 +180,46 @@ def _zeros(place: Place, node: IntegerNode, operation: Zeros) -> Calls:
     yield "zero_values", place.at(node.name), place.count(node.name)
 
 
+def _gather(place: Place, node: IntegerNode, operation: Gather) -> Calls:
+    x, y = place.at(node.inputs[0]), place.at(node.name)
+    yield "gather_values", x, y, *_channels(place, node, len(operation.channels)), _positions(place, node)
+
+
+def _halve(place: Place, node: IntegerNode, operation: Halve) -> Calls:
+    x, y = place.at(node.inputs[0]), place.at(node.name)
+    chosen = _channels(place, node, len(operation.channels))
+    highest = _number(node).high - 1
+    yield "copy_values", x, y, place.count(node.name)
+    yield "halve_values", y, *chosen, _positions(place, node), highest, int(operation.upper)
+
+
+def _correct(place: Place, node: IntegerNode, operation: Correct) -> Calls:
+    table, number = f"{place.prefix}_{node.name}", _number(node)
+    whole, *copies = (place.at(name) for name in node.inputs)
+    second, third = [*copies, "0", "0"][:2]
+    chosen = _channels(place, node, len(operation.channels))
+    grid = _struct("grid", number.low, number.high)
+    yield "copy_values", whole, place.at(node.name), place.count(node.name)
+    yield (
+        "merge_values", place.at(node.name), second, third, *chosen, _positions(place, node),
+        merge_name(operation), grid, *limit_names(table, operation),
+    )  # fmt: skip
+
+
+def _channels(place: Place, node: IntegerNode, count: int) -> tuple[str, int]:
+    return f"{place.prefix}_{node.name}_channels", count
+
+
+def _positions(place: Place, node: IntegerNode) -> int:
+    return place.count(node.name) // node.shape[0]
+
+
+def _number(node: IntegerNode) -> FixedPoint:
+    if node.number is None:
+        raise ValueError(f"{node.name}: codes have a grid")
+    return node.number
+
+
 def _axis(node: IntegerNode, axis: int) -> int:
     """Return which of channel, row and column ``axis`` of the value of ``node`` is."""
     return 2 if len(node.shape) == 2 and axis == 1 else axis
@@ -192,6 +237,9 @@ _CALLS: Mapping[type, Callable[[Place, IntegerNode, Any], Calls]] = {
     Clamp: _clamp,
     Concatenate: _concatenate,
     Convolve: _convolve,
+    Correct: _correct,
+    Gather: _gather,
+    Halve: _halve,
     Mean: _mean,
     Multiply: _multiply,
     Pad: _pad,

@@ -9,6 +9,7 @@ from importlib.resources import files
 
 from ftnas.export.c_calls import Call, Place, as_map, calls_of
 from ftnas.export.c_memory import plan_memory
+from ftnas.export.c_protection import protection_tables
 from ftnas.export.graph import INPUT, Convolve, Multiply
 from ftnas.export.integer import IntegerNet, IntegerNode, Rescale
 
@@ -17,6 +18,8 @@ _NEEDS: Mapping[str, tuple[str, ...]] = {
     "convolve": ("rescaled", "weight"),
     "multiply": ("rescaled", "weight"),
     "rescale_values": ("rescaled",),
+    "halve_values": ("floor_half",),
+    "merge_values": ("floor_half",),
 }
 
 _NUMBERS_IN_A_LINE: Mapping[str, int] = {"int8_t": 20, "uint8_t": 25, "int16_t": 14, "int32_t": 9, "int64_t": 5}
@@ -104,7 +107,8 @@ def table_bytes(net: IntegerNet) -> int:
     """Return how many bytes the tables take."""
     steps = [step for node in net.nodes if (step := _rescale_of(node)) is not None]
     layers = [node.operation.weight for node in net.nodes if isinstance(node.operation, Convolve | Multiply)]
-    weights = sum(weight.codes.size * (1 if weight.number.bits <= 8 else 2) for weight in layers)
+    channels = sum(4 * len(numbers) for node in net.nodes for _, _, numbers in protection_tables("", node.operation))
+    weights = channels + sum(weight.codes.size * (1 if weight.number.bits <= 8 else 2) for weight in layers)
     return weights + sum(len(step.multiplier) * (4 + 8 + 1) for step in steps)
 
 
@@ -121,6 +125,8 @@ def _tables(prefix: str, node: IntegerNode) -> Iterator[str]:
         yield f"/* {node.name}: weight {shape}, {weight.number}; a result of 1 is {node.scale!r}. */"
         kind = "int8_t" if weight.number.bits <= 8 else "int16_t"
         yield _table(kind, f"{table}_weight", weight.codes.ravel().tolist())
+    for kind, name, numbers in protection_tables(table, operation):
+        yield _table(kind, name, numbers)
     step = _rescale_of(node)
     if step is not None:
         if step is operation:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,18 +62,23 @@ class Subject:
     calibration: Tensor
 
 
-def chosen_formats(texts: Sequence[str]) -> tuple[str, ...]:
-    """Return the formats that ``texts`` name, each perhaps several with commas between, once each.
+def chosen_formats(texts: Sequence[str], known: Collection[str] | None = None) -> tuple[str, ...]:
+    """Return those of ``known`` formats that ``texts`` name, each perhaps several with commas between, once each.
+
+    Args:
+        texts: as given.
+        known: by default those of nets without spikes, ``FORMATS``.
 
     Raises:
         ExportError: none is named, or one is unknown.
     """
+    allowed = FORMATS if known is None else known
     names = [name.strip() for text in texts for name in text.split(",") if name.strip()]
     for name in names:
-        if name not in FORMATS:
-            raise ExportError(f"--format: unknown format {name!r}; choose from {', '.join(FORMATS)}")
+        if name not in allowed:
+            raise ExportError(f"--format: unknown format {name!r}; choose from {', '.join(allowed)}")
     if not names:
-        raise ExportError(f"--format: none is given; choose from {', '.join(FORMATS)}")
+        raise ExportError(f"--format: none is given; choose from {', '.join(allowed)}")
     return tuple(dict.fromkeys(names))
 
 
@@ -91,7 +96,7 @@ def write_proven(
     Raises:
         ExportError: the net cannot be written in a format, or a file is not equal to it.
     """
-    with _workshop(folder) as place:
+    with workshop(folder) as place:
         proofs = tuple(FORMATS[name](subject, place) for name in formats)
         describe(proofs, place)
         folder.mkdir(parents=True, exist_ok=True)
@@ -102,7 +107,7 @@ def write_proven(
 
 
 @contextmanager
-def _workshop(folder: Path) -> Iterator[Path]:
+def workshop(folder: Path) -> Iterator[Path]:
     """Yield an empty folder beside ``folder`` that is gone afterwards."""
     # Always the same name, so that what a kill leaves behind is cleared away the next time.
     place = folder.parent / f".{folder.name}.part"

@@ -16,7 +16,10 @@ from ftnas.export.graph import (
     Clamp,
     Concatenate,
     Convolve,
+    Correct,
+    Gather,
     Graph,
+    Halve,
     Mean,
     Multiply,
     Node,
@@ -28,6 +31,7 @@ from ftnas.export.graph import (
     Weight,
     Zeros,
 )
+from ftnas.export.protection import ProtectionStep
 from ftnas.quantization import FixedPoint
 
 _CONVOLUTIONS: Mapping[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -45,6 +49,13 @@ class FrozenNet(nn.Module):
     def __init__(self, graph: Graph) -> None:
         super().__init__()
         self.graph = graph
+        self.protection = nn.ModuleDict(
+            {
+                node.name: ProtectionStep(node.operation, node.number)
+                for node in graph.nodes
+                if isinstance(node.operation, Gather | Halve | Correct)
+            }
+        )
         self.layers = nn.ModuleDict(
             {
                 node.name: _Layer(node.operation)
@@ -70,9 +81,18 @@ class FrozenNet(nn.Module):
         if node.name in self.layers:
             layer: Tensor = self.layers[node.name](values[node.inputs[0]])
             return layer
+        if node.name in self.protection:
+            protected: Tensor = self.protection[node.name]([values[name] for name in node.inputs])
+            return protected
         if isinstance(node.operation, Zeros):
             return values[INPUT].new_zeros(values[INPUT].shape[0], *node.shape)
         return _computed(node, [values[name] for name in node.inputs])
+
+    def before_rounding(self, node: Node, steps: Tensor) -> Tensor:
+        """Return what the codes of ``node`` round from, if its input was so many real ``steps`` before rounding."""
+        step: Any = self.protection[node.name]
+        found: Tensor = step.before_rounding(steps)
+        return found
 
 
 def on_grid(y: Tensor, number: FixedPoint) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ftnas.networks.correction import Method, Rule
 from ftnas.quantization import FixedPoint
 
 INPUT = "input"
@@ -133,8 +134,53 @@ class Zeros:
     """Zeros, for each image of the batch; the input, if there is one, only says how many those are."""
 
 
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """The channels ``channels``, in this order."""
+
+    channels: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Halve:
+    """Half of each code in ``channels``, rounded up where it is the ``upper`` one; see ``quantization.CodeHalf``.
+
+    The input is on the node's own grid, as those of ``Correct`` are.
+    """
+
+    channels: tuple[int, ...]
+    upper: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Correct:
+    """What a correction unit makes of a value and the copies of its ``channels``; see ``networks.correction``.
+
+    The first input has all channels, the others have these only. ``limits`` are codes, each one for each of them.
+    """
+
+    method: Method
+    rule: Rule
+    channels: tuple[int, ...]
+    limits: tuple[tuple[int, ...], ...] = ()
+
+
 Operation: TypeAlias = (
-    Convolve | Multiply | Add | Clamp | Pool | Mean | Concatenate | Slice | Pad | Reshape | Scale | Zeros
+    Convolve
+    | Multiply
+    | Add
+    | Clamp
+    | Pool
+    | Mean
+    | Concatenate
+    | Slice
+    | Pad
+    | Reshape
+    | Scale
+    | Zeros
+    | Gather
+    | Halve
+    | Correct
 )
 
 

@@ -216,3 +216,109 @@ static void take(const int32_t *x, struct map in, int32_t *y, struct map out, co
                 *y++ = x[((start[0] + c * step[0]) * in.height + u) * in.width + v];
             }
 }
+/*@gather_values*/
+
+static void gather_values(const int32_t *x, int32_t *y, const int32_t *channels, int count, int positions)
+{
+    for (int i = 0; i < count; i++)
+        for (int position = 0; position < positions; position++)
+            *y++ = x[channels[i] * positions + position];
+}
+/*@floor_half*/
+
+static int32_t floor_half(int32_t value)
+{
+    return value >= 0 ? value / 2 : -((1 - value) / 2);
+}
+/*@halve_values*/
+
+/* Leaves the larger half of each code of some channels, or the smaller one. */
+static void halve_values(int32_t *y, const int32_t *channels, int count, int positions, int32_t highest, int upper)
+{
+    for (int i = 0; i < count; i++)
+        for (int position = 0; position < positions; position++) {
+            int32_t *code = y + channels[i] * positions + position;
+            *code = floor_half((*code > highest ? highest : *code) + upper);
+        }
+}
+/*@merge_values*/
+
+enum merge {
+    SMALLER_HALF, SMALLER_NEAR_HALF, MASKED_SUM, PLAIN_SUM, SMALLER, ROUNDED_MEAN, MAJORITY, MEDIAN, ZEROED, CLIPPED
+};
+
+struct grid {
+    int32_t low, high;
+};
+
+static int32_t smaller_of(int32_t one, int32_t two)
+{
+    return one < two ? one : two;
+}
+
+static int32_t larger_of(int32_t one, int32_t two)
+{
+    return one > two ? one : two;
+}
+
+static int32_t between(int32_t code, int32_t low, int32_t high)
+{
+    return code < low ? low : code > high ? high : code;
+}
+
+/* A half as it can be: its top bit 0, or, signed, its two top bits equal; then the value nearer to the other half. */
+static int32_t masked(int32_t half, int32_t other, struct grid grid)
+{
+    int32_t size = (grid.high + 1) / 2;
+    if (grid.low == 0)
+        return half >= size ? half - size : half;
+    if (half >= -size && half < size)
+        return half;
+    int32_t rest = half < 0 ? half + 2 * size : half - size;
+    return 2 * (rest - other) < size ? rest : rest - size;
+}
+
+static int32_t merged_halves(int32_t one, int32_t two, enum merge rule, struct grid grid, int32_t limit)
+{
+    int32_t upper = masked(one, two, grid), lower = masked(two, one, grid), apart = upper - lower;
+    if (rule == MASKED_SUM || (rule == SMALLER_HALF && (apart == 0 || apart == 1)) ||
+        (rule == SMALLER_NEAR_HALF && apart >= -limit && apart <= limit))
+        return upper + lower;
+    return 2 * smaller_of(upper, lower);
+}
+
+static int32_t merged(int32_t one, int32_t two, int32_t three, enum merge rule, struct grid grid, int32_t first,
+                      int32_t second)
+{
+    switch (rule) {
+    case PLAIN_SUM:
+        return between(one + two, grid.low, grid.high);
+    case SMALLER:
+        return smaller_of(one, two);
+    case ROUNDED_MEAN:
+        return floor_half(one + two);
+    case MAJORITY:
+        return (one & two) | (one & three) | (two & three);
+    case MEDIAN:
+        return larger_of(smaller_of(one, two), smaller_of(larger_of(one, two), three));
+    case ZEROED:
+        return one < first || one > second ? 0 : one;
+    case CLIPPED:
+        return between(one, first, second);
+    default:
+        return merged_halves(one, two, rule, grid, first);
+    }
+}
+
+/* Corrects some channels of `y` by copies of them, or by limits of each; what there is none of is null. */
+static void merge_values(int32_t *y, const int32_t *second, const int32_t *third, const int32_t *channels, int count,
+                         int positions, enum merge rule, struct grid grid, const int32_t *low, const int32_t *high)
+{
+    for (int i = 0; i < count; i++)
+        for (int position = 0; position < positions; position++) {
+            int32_t *code = y + channels[i] * positions + position;
+            int at = i * positions + position;
+            *code = merged(*code, second ? second[at] : 0, third ? third[at] : 0, rule, grid, low ? low[i] : 0,
+                           high ? high[i] : 0);
+        }
+}

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ftnas.export.graph import (
@@ -20,6 +21,9 @@ from ftnas.export.graph import (
     Clamp,
     Concatenate,
     Convolve,
+    Correct,
+    Gather,
+    Halve,
     Mean,
     Multiply,
     Operation,
@@ -30,6 +34,8 @@ from ftnas.export.graph import (
     Slice,
     Zeros,
 )
+from ftnas.export.protection import Protecting, ProtectionStep
+from ftnas.quantization import FixedPoint
 
 Integers: TypeAlias = NDArray[np.int64]
 
@@ -67,6 +73,7 @@ class IntegerNode:
         largest: no code is larger in magnitude.
         rescale: what a layer's sums of products go through; ``None`` for other operations.
         multiple: of every window's number of values.
+        number: the grid of codes that are halved or corrected.
         path: of the layer in the PyTorch net.
     """
 
@@ -78,6 +85,7 @@ class IntegerNode:
     largest: int
     rescale: Rescale | None = None
     multiple: int = 1
+    number: FixedPoint | None = None
     path: str = ""
 
 
@@ -258,11 +266,21 @@ def _zeros(node: IntegerNode, operation: Zeros, inputs: list[Integers], count: i
     return np.zeros((count, *node.shape), np.int64)
 
 
+def _protect(node: IntegerNode, operation: Protecting, inputs: list[Integers], count: int) -> Integers:
+    found: Integers = (
+        ProtectionStep(operation, node.number).on_codes([torch.from_numpy(codes) for codes in inputs]).numpy()
+    )
+    return found
+
+
 _RUN: Mapping[type, Callable[[IntegerNode, Any, list[Integers], int], Integers]] = {
     Add: _add,
     Clamp: _clamp,
     Concatenate: _concatenate,
     Convolve: _convolve,
+    Correct: _protect,
+    Gather: _protect,
+    Halve: _protect,
     Mean: _mean,
     Multiply: _multiply,
     Pad: _pad,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -12,9 +13,11 @@ from torch import Tensor, nn
 
 from ftnas.errors import ExportError, FaultError
 from ftnas.export.graph import Add, Clamp, Convolve, Multiply, Operation, Reals, Scale, Weight
+from ftnas.export.protection import correction_of, share_of_constants, stored_operations
 from ftnas.faults import Fault, inject, parse_faults
 from ftnas.faults.codes import is_analogue
 from ftnas.faults.models import duration
+from ftnas.networks.hardened import CorrectionUnit
 from ftnas.quantization import (
     Activation,
     Blend,
@@ -24,27 +27,40 @@ from ftnas.quantization import (
     Quantization,
     QuantizedConv2d,
     QuantizedLayer,
-    QuantizedSum,
-    quantized_layers,
+    RedundantCopy,
 )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Called:
-    """One call of a quantised layer: which, in which numbers, on a value of how many dimensions (no batch)."""
+    """One call of a quantised layer: which, in which numbers, on a value of which shape (no batch)."""
 
     path: str
     quantization: Quantization
-    dimensions: int
+    shape: tuple[int, ...]
+
+    @property
+    def dimensions(self) -> int:
+        """Of the value."""
+        return len(self.shape)
+
+    @property
+    def channels(self) -> int:
+        """Of the value."""
+        return self.shape[0]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Exported:
-    """What a called layer computes, one operation after the other, and the grid of its result."""
+    """What a called layer computes, one operation after the other, and the grid of its result.
+
+    ``stored``: what becomes of that result before it is stored, on the same grid.
+    """
 
     path: str
     operations: tuple[Operation, ...]
     number: FixedPoint
+    stored: tuple[Operation, ...] = ()
 
 
 @torch.library.custom_op("ftnas::quantized_layer", mutates_args=())
@@ -61,10 +77,13 @@ def _(terms: list[Tensor], call: int, shape: list[int]) -> Tensor:
 LAYER = torch.ops.ftnas.quantized_layer.default
 
 
+Traceable: TypeAlias = QuantizedLayer | CorrectionUnit
+
+
 class _StandIn(nn.Module):
     """A layer that notes its calls and computes nothing but the shape of its result."""
 
-    def __init__(self, path: str, layer: QuantizedLayer, calls: list[Called]) -> None:
+    def __init__(self, path: str, layer: Traceable, calls: list[Called]) -> None:
         super().__init__()
         self.path, self._layer, self._calls = path, [layer], calls
 
@@ -75,16 +94,19 @@ class _StandIn(nn.Module):
         if isinstance(choice, Blend):
             raise ExportError(f"{self.path}: a mixture of numbers cannot be exported, only a derived net")
         terms = [x] if isinstance(x, Tensor) else list(x)
-        self._calls.append(Called(self.path, choice, terms[0].dim() - 1))
+        self._calls.append(Called(self.path, choice, tuple(terms[0].shape[1:])))
         shape = _shape_of(self.path, layer, tuple(terms[0].shape))
         result: Tensor = LAYER(terms, len(self._calls) - 1, shape)
         return result
 
 
 def put_stand_ins_(model: nn.Module, calls: list[Called]) -> nn.Module:
-    """Replace each quantised layer of ``model`` by a stand-in that appends to ``calls``, and return the model."""
+    """Replace each quantised layer of ``model`` by a stand-in that appends to ``calls``, and return the model.
+
+    Correction units are replaced as layers are.
+    """
     stand_ins: dict[nn.Module, nn.Module] = {
-        layer: _StandIn(path, layer, calls) for path, layer in quantized_layers(model).items()
+        layer: _StandIn(path, layer, calls) for path, layer in _traceable(model).items()
     }
     for parent in list(model.modules()):
         for name, child in parent._modules.items():
@@ -109,7 +131,7 @@ def weights_of_chip(
     model: nn.Module, calls: Sequence[Called], *, faults: Sequence[Fault], chip: int, study: str
 ) -> list[Exported]:
     """Return what each of ``calls`` computes on chip ``chip`` with ``faults`` (on a fault-free one without any)."""
-    layers = quantized_layers(model)
+    layers = _traceable(model)
     try:
         with torch.no_grad(), inject(model, faults, chip=chip, study=study):
             return [_exported(layers[call.path], call) for call in calls]
@@ -130,12 +152,24 @@ def _check_lasting(fault: Fault) -> None:
         raise ExportError(f"{fault}: {why}; a faulty twin takes permanent faults of stored weights")
 
 
-def _exported(layer: QuantizedLayer, call: Called) -> Exported:
+def _traceable(model: nn.Module) -> dict[str, Traceable]:
+    """Return the quantised layers and the correction units of ``model`` by module path."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, Traceable)}
+
+
+def _exported(layer: Traceable, call: Called) -> Exported:
+    if isinstance(layer, CorrectionUnit):
+        return Exported(call.path, (correction_of(layer),), layer.number(call.quantization))
     number = _feature_number(layer, call)
-    if isinstance(layer, QuantizedSum):
-        return Exported(call.path, (Add(),), number)
+    if layer.kind == "sum":
+        return Exported(call.path, (Add(),), number, stored_operations(layer, number, call.channels))
+    found = _computed(layer, call, number)
+    return replace(found, stored=stored_operations(layer, number, len(layer.weight)))
+
+
+def _computed(layer: QuantizedLayer, call: Called, number: FixedPoint) -> Exported:
     product, (gain, offset) = _product(layer, call), _normalised(layer, call)
-    activation: Activation | None = getattr(layer, "activation", None)
+    activation: Activation | None = _whole(layer, "activation")
     if activation is None:
         return Exported(call.path, (replace(product, gain=gain, offset=offset),), number)
     rectifier = activation.rectifier
@@ -147,11 +181,12 @@ def _exported(layer: QuantizedLayer, call: Called) -> Exported:
 
 def _product(layer: QuantizedLayer, call: Called) -> Convolve | Multiply:
     """Return convolution or linear layer without batch norm."""
-    weight, bias = _weight(layer, call), _reals(getattr(layer, "bias", None))
+    weight, bias = _weight(layer, call), _shared(_reals(getattr(layer, "bias", None)), layer)
     if layer.kind == "linear":
         return Multiply(weight, bias)
-    if getattr(layer, "edges", None) is not None:
-        raise ExportError(f"{call.path}: padding_mode={layer.padding_mode!r} cannot be exported, only 'zeros'")
+    if _whole(layer, "edges") is not None:
+        mode = _whole(layer, "padding_mode")
+        raise ExportError(f"{call.path}: padding_mode={mode!r} cannot be exported, only 'zeros'")
     stride, padding, dilation, groups = _geometry(layer)
     return Convolve(weight, bias, None, None, stride, padding, dilation, groups)
 
@@ -177,12 +212,27 @@ def _weight(layer: QuantizedLayer, call: Called) -> Weight:
 
 
 def _normalised(layer: QuantizedLayer, call: Called) -> tuple[Reals | None, Reals | None]:
-    norm: CleanBatchNorm | None = getattr(layer, "norm", None)
+    norm: CleanBatchNorm | None = _whole(layer, "norm")
     if norm is None:
         return None, None
     if layer.kind == "linear" and call.dimensions > 1:
         raise ExportError(f"{call.path}: a linear layer with batch norm can be exported for vectors [N, C] only")
-    return batch_norm(norm.weight, norm.bias, norm.running_mean, norm.running_var, eps=norm.eps)
+    gain, offset = batch_norm(norm.weight, norm.bias, norm.running_mean, norm.running_var, eps=norm.eps)
+    if isinstance(layer, RedundantCopy):
+        rows = layer.channels.cpu().numpy()
+        gain, offset = gain[rows], offset[rows]
+    return gain, _shared(offset, layer)
+
+
+def _whole(layer: QuantizedLayer, name: str) -> Any:
+    """Return what ``layer``, or the layer that it is a copy of, has as ``name``; ``None`` where it has no such."""
+    return getattr(layer.whole if isinstance(layer, RedundantCopy) else layer, name, None)
+
+
+def _shared(constants: Reals | None, layer: QuantizedLayer) -> Reals | None:
+    """Return that share of ``constants`` ``[C]`` which ``layer`` adds."""
+    share = share_of_constants(layer)
+    return constants if constants is None or share is None else constants * share.numpy()
 
 
 def batch_norm(
@@ -211,6 +261,8 @@ Geometry = tuple[tuple[int, ...], tuple[tuple[int, int], ...], tuple[int, ...], 
 
 def _geometry(layer: QuantizedLayer) -> Geometry:
     """Return stride, padding before and after, dilation and groups of a convolution."""
+    if isinstance(layer, RedundantCopy):
+        return (*_geometry(layer.whole)[:3], layer.groups)
     if isinstance(layer, QuantizedConv2d):
         pad = (layer.padding, layer.padding)
         return (layer.stride, layer.stride), (pad, pad), (layer.dilation, layer.dilation), layer.groups
@@ -229,9 +281,9 @@ def _padding(layer: ConvertedLayer) -> tuple[tuple[int, int], ...]:
     return tuple((pad, pad) for pad in layer.padding)
 
 
-def _shape_of(path: str, layer: QuantizedLayer, shape: tuple[int, ...]) -> list[int]:
+def _shape_of(path: str, layer: Traceable, shape: tuple[int, ...]) -> list[int]:
     """Return the shape of the result for a first term of ``shape``, both with the batch."""
-    if isinstance(layer, QuantizedSum):
+    if isinstance(layer, CorrectionUnit) or layer.kind == "sum":
         return list(shape)
     if layer.kind == "linear":
         return [*shape[:-1], layer.weight.shape[0]]

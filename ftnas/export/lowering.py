@@ -17,7 +17,10 @@ from ftnas.export.graph import (
     Clamp,
     Concatenate,
     Convolve,
+    Correct,
+    Gather,
     Graph,
+    Halve,
     Mean,
     Multiply,
     Node,
@@ -105,7 +108,7 @@ class _Lowering:
         """Write ``node``; a grid that its result is rounded to comes last."""
         inputs = [self.values[name] for name in node.inputs]
         value = _LOWER[type(node.operation)](self, node, node.operation, inputs)
-        if node.number is not None and not isinstance(node.operation, Convolve | Multiply | Scale):
+        if node.number is not None and not isinstance(node.operation, _ON_GRID):
             value = self.rescale(value, node, scale=float(_scale_of(node.number)[0]), number=node.number)
         self.values[node.name] = value
 
@@ -272,11 +275,28 @@ def _zeros(lowering: _Lowering, node: Node, operation: Zeros, inputs: list[_Valu
     return lowering.plain(node, [], 0)
 
 
+def _codes(lowering: _Lowering, node: Node, operation: Halve | Correct, inputs: list[_Value]) -> _Value:
+    """Write what reads codes of the node's own grid and gives such."""
+    value, number = inputs[0], node.number
+    if number is None:
+        raise TypeError(f"{node.name}: codes have a grid")
+    names, largest = tuple(x.name for x in inputs), max(-number.low, number.high)
+    return lowering.append(
+        IntegerNode(node.name, operation, names, node.shape, value.scale, largest, number=number, path=node.path)
+    )
+
+
+# What brings its result to its grid by itself.
+_ON_GRID = Convolve | Multiply | Scale | Halve | Correct
+
 _LOWER: Mapping[type, Callable[[_Lowering, Node, Any, list[_Value]], _Value]] = {
     Add: _add,
     Clamp: _clamp,
     Concatenate: _concatenate,
     Convolve: _layer,
+    Correct: _codes,
+    Gather: _kept,
+    Halve: _codes,
     Mean: _mean,
     Multiply: _layer,
     Pad: _kept,

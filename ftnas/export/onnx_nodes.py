@@ -19,7 +19,10 @@ from ftnas.export.graph import (
     Clamp,
     Concatenate,
     Convolve,
+    Correct,
+    Gather,
     Graph,
+    Halve,
     Mean,
     Multiply,
     Node,
@@ -31,6 +34,7 @@ from ftnas.export.graph import (
     Weight,
     Zeros,
 )
+from ftnas.export.onnx_protection import write_protection
 from ftnas.quantization import FixedPoint
 
 Array = NDArray[Any]
@@ -74,7 +78,7 @@ class Writer:
         optimises, with another integer type than that of the zero, which it then refuses to load.
         """
         match node.operation:
-            case Reshape() | Slice() | Pool("max"):
+            case Reshape() | Slice() | Gather() | Pool("max"):
                 return self._numbers.get(node.inputs[0])
         return None
 
@@ -93,48 +97,50 @@ class Writer:
             case Pool() as pool:
                 self._pool(node, pool, name)
             case Mean(keep):
-                axes = self._integers(f"{name}.axes", range(2, 1 + len(self._shapes[inputs[0]])))
-                self._add("ReduceMean", [*inputs, axes], name, keepdims=int(keep))
+                axes = self.integers(f"{name}.axes", range(2, 1 + len(self._shapes[inputs[0]])))
+                self.add("ReduceMean", [*inputs, axes], name, keepdims=int(keep))
             case Concatenate(axis):
-                self._add("Concat", inputs, name, axis=axis + 1)
+                self.add("Concat", inputs, name, axis=axis + 1)
             case Slice() as part:
                 self._slice(inputs, part, name)
             case Pad(amounts):
-                self._add("Pad", [*inputs, self._integers(f"{name}.amounts", _ends([(0, 0), *amounts]))], name)
+                self.add("Pad", [*inputs, self.integers(f"{name}.amounts", _ends([(0, 0), *amounts]))], name)
             case Reshape():
                 # A 0 stands for the size that is there: the batch.
-                self._add("Reshape", [*inputs, self._integers(f"{name}.shape", [0, *node.shape])], name)
+                self.add("Reshape", [*inputs, self.integers(f"{name}.shape", [0, *node.shape])], name)
             case Scale() as scale:
                 shape = (-1,) + (1,) * (len(node.shape) - 1)
                 self._scale(inputs[0], scale.gain.reshape(shape), scale.offset.reshape(shape), name)
             case Zeros():
                 self._zeros(node, name)
+            case Gather() | Halve() | Correct():
+                write_protection(self, node, name)
 
     def _round(self, real: str, number: FixedPoint, name: str) -> None:
         """Write the rounding of the value ``real`` to the grid of ``number``."""
         container = _container(number)
-        scale = self._constant(f"{name}.scale", np.array(number.scale, np.float32))
-        zero = self._constant(f"{name}.zero", np.zeros((), container))
+        scale = self.constant(f"{name}.scale", np.array(number.scale, np.float32))
+        zero = self.constant(f"{name}.zero", np.zeros((), container))
         narrow = number.bits < 8 * container.itemsize
         if narrow and container.itemsize == 2:  # onnxruntime cannot clip 16-bit integers, and the result is the same
             real = self._clip(real, np.array(number.ends, np.float32), f"{name}.clipped")
-        codes = self._add("QuantizeLinear", [real, scale, zero], f"{name}.codes")
+        codes = self.add("QuantizeLinear", [real, scale, zero], f"{name}.codes")
         if narrow and container.itemsize == 1:
             codes = self._clip(codes, np.array([number.low, number.high], container), f"{name}.clipped")
-        self._add("DequantizeLinear", [codes, scale, zero], name)
+        self.add("DequantizeLinear", [codes, scale, zero], name)
 
     def _weight(self, weight: Weight, name: str, *, transposed: bool = False) -> str:
         """Write the integers of ``weight`` and return the name of its values."""
         codes = weight.codes.T if transposed else weight.codes
         stored = self._codes(codes, weight.number, f"{name}.weight.codes")
-        scale = self._constant(f"{name}.weight.scale", np.array(weight.number.scale, np.float32))
+        scale = self.constant(f"{name}.weight.scale", np.array(weight.number.scale, np.float32))
         axis = {"axis": codes.ndim - 1 if transposed else 0} if weight.number.per_channel else {}
-        return self._add("DequantizeLinear", [stored, scale], f"{name}.weight", **axis)
+        return self.add("DequantizeLinear", [stored, scale], f"{name}.weight", **axis)
 
     def _codes(self, codes: Array, number: FixedPoint, name: str) -> str:
         """Write ``codes`` in the narrowest type that ONNX has for them."""
         if number.bits > 4:
-            return self._constant(name, codes.astype(_container(number)))
+            return self.constant(name, codes.astype(_container(number)))
         kind = self.onnx.TensorProto.INT4 if number.signed else self.onnx.TensorProto.UINT4
         self.constants[name] = self.onnx.helper.make_tensor(name, kind, codes.shape, codes.flatten().tolist())
         return name
@@ -143,16 +149,16 @@ class Writer:
         inputs = [*node.inputs, self._weight(operation.weight, node.name)]
         place = self._before(operation, node, name)
         geometry = {"strides": operation.stride, "pads": _ends(operation.padding), "dilations": operation.dilation}
-        self._add("Conv", inputs, place, group=operation.groups, **geometry)
+        self.add("Conv", inputs, place, group=operation.groups, **geometry)
         self._finish(place, operation, node, (-1,) + (1,) * (len(node.shape) - 1), name)
 
     def _multiply(self, node: Node, operation: Multiply, name: str) -> None:
         place, is_vector = self._before(operation, node, name), len(node.shape) == 1
         inputs = [*node.inputs, self._weight(operation.weight, node.name, transposed=not is_vector)]
         if is_vector:
-            self._add("Gemm", inputs, place, transB=1)
+            self.add("Gemm", inputs, place, transB=1)
         else:
-            self._add("MatMul", inputs, place)
+            self.add("MatMul", inputs, place)
         self._finish(place, operation, node, (-1,), name)
 
     @staticmethod
@@ -169,51 +175,51 @@ class Writer:
         """
         gain, offset = operation.gain, operation.offset
         if operation.bias is not None:
-            bias = self._constant(f"{node.name}.bias", operation.bias.reshape(shape))
-            product = self._add("Add", [product, bias], name if gain is None else f"{node.name}.biased")
+            bias = self.constant(f"{node.name}.bias", operation.bias.reshape(shape))
+            product = self.add("Add", [product, bias], name if gain is None else f"{node.name}.biased")
         if gain is not None and offset is not None:
             self._scale(product, gain.reshape(shape), offset.reshape(shape), name)
 
     def _scale(self, real: str, gain: Array, offset: Array, name: str) -> None:
         """Write ``gain * real + offset``."""
-        product = self._add("Mul", [real, self._constant(f"{name}.gain", gain)], f"{name}.scaled")
-        self._add("Add", [product, self._constant(f"{name}.offset", offset)], name)
+        product = self.add("Mul", [real, self.constant(f"{name}.gain", gain)], f"{name}.scaled")
+        self.add("Add", [product, self.constant(f"{name}.offset", offset)], name)
 
     def _sum(self, terms: Sequence[str], name: str) -> None:
         """Write a sum from left to right, as torch adds."""
         if len(terms) == 1:
             # An identity would be optimised away, and onnxruntime merges two roundings that meet into a third.
-            self._add("Sum", terms, name)
+            self.add("Sum", terms, name)
             return
         total = terms[0]
         for index, term in enumerate(terms[1:], start=2):
-            total = self._add("Add", [total, term], name if index == len(terms) else f"{name}.first_{index}")
+            total = self.add("Add", [total, term], name if index == len(terms) else f"{name}.first_{index}")
 
     def _clamp(self, inputs: Sequence[str], low: float, high: float, name: str) -> None:
         if (low, high) == (0, math.inf):
-            self._add("Relu", inputs, name)
+            self.add("Relu", inputs, name)
         else:
             self._clip(inputs[0], np.array([low, high], np.float32), name)
 
     def _clip(self, value: str, ends: Array, name: str) -> str:
-        low, high = self._constant(f"{name}.low", ends[0]), self._constant(f"{name}.high", ends[1])
-        return self._add("Clip", [value, low, high], name)
+        low, high = self.constant(f"{name}.low", ends[0]), self.constant(f"{name}.high", ends[1])
+        return self.add("Clip", [value, low, high], name)
 
     def _pool(self, node: Node, pool: Pool, name: str) -> None:
         """Write a pooling; a last window that is cut off becomes one that reaches into more padding."""
         wide = self._padding(node, pool)
         window = {"kernel_shape": pool.kernel, "strides": pool.stride}
         if pool.kind == "max":
-            self._add("MaxPool", node.inputs, name, pads=_ends(wide), **window)
+            self.add("MaxPool", node.inputs, name, pads=_ends(wide), **window)
         elif pool.count_padding and wide != pool.padding:
             # Only the padding that was asked for counts; so it becomes part of the image, and the rest does not count.
-            amounts = self._integers(f"{name}.amounts", _ends([(0, 0), (0, 0), *pool.padding]))
-            padded = self._add("Pad", [*node.inputs, amounts], f"{name}.padded")
+            amounts = self.integers(f"{name}.amounts", _ends([(0, 0), (0, 0), *pool.padding]))
+            padded = self.add("Pad", [*node.inputs, amounts], f"{name}.padded")
             rest = [(0, after - own) for (_, after), (_, own) in zip(wide, pool.padding, strict=True)]
-            self._add("AveragePool", [padded], name, pads=_ends(rest), count_include_pad=0, **window)
+            self.add("AveragePool", [padded], name, pads=_ends(rest), count_include_pad=0, **window)
         else:
             counted = int(pool.count_padding)
-            self._add("AveragePool", node.inputs, name, pads=_ends(wide), count_include_pad=counted, **window)
+            self.add("AveragePool", node.inputs, name, pads=_ends(wide), count_include_pad=counted, **window)
 
     def _padding(self, node: Node, pool: Pool) -> tuple[tuple[int, int], ...]:
         """Return the padding that lets every window of the result lie inside."""
@@ -225,24 +231,25 @@ class Writer:
 
     def _slice(self, inputs: Sequence[str], part: Slice, name: str) -> None:
         numbers = {"start": part.start, "stop": part.stop, "axis": part.axis + 1, "step": part.step}
-        written = [self._integers(f"{name}.{what}", [number]) for what, number in numbers.items()]
-        self._add("Slice", [*inputs, *written], name)
+        written = [self.integers(f"{name}.{what}", [number]) for what, number in numbers.items()]
+        self.add("Slice", [*inputs, *written], name)
 
     def _zeros(self, node: Node, name: str) -> None:
-        batch = self._add("Shape", [*(node.inputs or (INPUT,))], f"{name}.batch", start=0, end=1)
-        shape = self._add("Concat", [batch, self._integers(f"{name}.rest", node.shape)], f"{name}.shape", axis=0)
+        batch = self.add("Shape", [*(node.inputs or (INPUT,))], f"{name}.batch", start=0, end=1)
+        shape = self.add("Concat", [batch, self.integers(f"{name}.rest", node.shape)], f"{name}.shape", axis=0)
         zero = self.onnx.numpy_helper.from_array(np.zeros(1, np.float32))
-        self._add("ConstantOfShape", [shape], name, value=zero)
+        self.add("ConstantOfShape", [shape], name, value=zero)
 
-    def _integers(self, name: str, numbers: Sequence[int]) -> str:
-        return self._constant(name, np.array(numbers, np.int64))
+    def integers(self, name: str, numbers: Sequence[int]) -> str:
+        """Write an array of 64-bit integers and return its name."""
+        return self.constant(name, np.array(numbers, np.int64))
 
-    def _constant(self, name: str, values: Array | np.generic) -> str:
+    def constant(self, name: str, values: Array | np.generic) -> str:
         """Write an array and return its name."""
         self.constants[name] = self.onnx.numpy_helper.from_array(np.array(values, order="C"), name)
         return name
 
-    def _add(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+    def add(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         """Write one ONNX node and return the name of its result."""
         self.nodes.append(self.onnx.helper.make_node(operator, list(inputs), [output], name=output, **attributes))
         return output

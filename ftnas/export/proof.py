@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ftnas.errors import ExportError
 from ftnas.export.frozen import FrozenNet
-from ftnas.export.graph import INPUT, Graph, Node
+from ftnas.export.graph import INPUT, Correct, Graph, Halve, Node
 from ftnas.faults import Fault, inject
 from ftnas.quantization import quantized_layers
 
@@ -147,7 +147,7 @@ class Reference:
             self.logits(images)
         nodes: dict[str, list[Node]] = {}
         for node in graph.nodes:
-            if node.number is not None:
+            if node.number is not None and node.name not in unstored(graph):
                 nodes.setdefault(node.path, []).append(node)
         calls = -(-len(images) // BATCH)
         return {
@@ -207,10 +207,21 @@ def compare_roundings(graph: Graph, images: Tensor, *, one: Values, other: Value
     )
 
 
+def unstored(graph: Graph) -> set[str]:
+    """Return the names of values that a layer rounds and then stores in another form, as halves."""
+    paths = {node.name: node.path for node in graph.nodes}
+    return {
+        node.inputs[0]
+        for node in graph.nodes
+        if isinstance(node.operation, Halve | Correct) and paths.get(node.inputs[0]) == node.path
+    }
+
+
 @torch.no_grad()
 def _largest_miss(net: FrozenNet, images: Tensor, values: Mapping[str, Tensor]) -> tuple[float, str]:
     """Return by how much a code among ``values`` misses the exact rounding, and the node with the largest miss."""
-    worst = (0.0, "")
+    worst, inner = (0.0, ""), unstored(net.graph)
+    reals: Values = {}
     for start in range(0, len(images), BATCH):
         held = {INPUT: images[start : start + BATCH].double()}
         for node in net.graph.nodes:
@@ -220,6 +231,10 @@ def _largest_miss(net: FrozenNet, images: Tensor, values: Mapping[str, Tensor]) 
                 continue
             number = node.number
             steps = (exact / number.scale_of(exact)).clamp(number.low, number.high)
+            if node.name in inner:
+                reals[node.name] = steps
+            elif node.inputs and node.inputs[0] in reals:
+                steps = net.before_rounding(node, reals[node.inputs[0]])
             codes = steps.round()
             if node.name in values:
                 codes = (values[node.name][start : start + BATCH].double() / number.scale_of(exact)).round()

@@ -15,6 +15,7 @@ from ftnas.errors import FtnasError, ModelError
 from ftnas.export.graph import Convolve, Graph, Multiply
 from ftnas.files import read_json, read_tensors, write_json, write_tensors
 from ftnas.networks import CellNetwork, build_baseline
+from ftnas.networks.hardened import Protection, protect_, protections_of
 from ftnas.quantization import FixedPoint, Quantization, quantized_layers
 from ftnas.runtime import place
 from ftnas.space import Genotype, SearchSpace, Sizes
@@ -46,6 +47,8 @@ def save_weights(
     """
     net = {"own": type(model).__name__} if spec is None else dict(spec)
     content: dict[str, Any] = {"schema": SCHEMA, "ftnas": __version__, "net": net, "facts": dict(facts or {})}
+    if plan := protections_of(model):
+        content["hardening"] = {at: protection.to_dict() for at, protection in plan.items()}
     state = model.state_dict()
     if twin is not None:
         frozen = {node.path: node.operation.weight for node in twin.nodes if isinstance(node.operation, _WEIGHTED)}
@@ -76,6 +79,7 @@ def load_weights(path: Path, *, model: nn.Module | None = None) -> nn.Module:
         )
     # In the memory layout that a run's nets have, since that decides in which order torch adds.
     own = model or place(build_net(net, source=str(file.with_suffix(".json"))), torch.device("cpu"))
+    _harden(own, content.get("hardening", {}), file)
     _fill(own, file)
     for layer_path, number in content.get("weight_numbers", {}).items():
         _freeze(own, layer_path, number, file)
@@ -165,6 +169,16 @@ def _ends(spec: Spec) -> tuple[tuple[int, int, int], int]:
     return (channels, height, width), int(spec["classes"])
 
 
+def _harden(model: nn.Module, plan: Any, file: Path) -> None:
+    """Protect the layers of ``model`` as those of the net in ``file`` were, unless they are."""
+    try:
+        protections = {at: Protection.from_dict(content) for at, content in plan.items()}
+        if protections != protections_of(model):
+            protect_(model, protections)
+    except (AttributeError, FtnasError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{file.with_suffix('.json')}: hardening: {' '.join(str(error).split())}") from None
+
+
 def _fill(model: nn.Module, file: Path) -> None:
     try:
         tensors, _ = read_tensors(file)
@@ -188,6 +202,8 @@ def _freeze(model: nn.Module, layer_path: str, number: Any, file: Path) -> None:
         raise ModelError(f"{file.with_suffix('.json')}: weight_numbers: {layer_path}: {error!r}") from None
     if layer is None:
         raise ModelError(f"{file.with_suffix('.json')}: weight_numbers: {layer_path} is no layer of the net")
+    if layer.storage is not None:
+        layer.storage.faulty = True
     # An attribute of the module hides the method of its class.
     vars(layer)["weight_number"] = _Frozen(frozen)
 

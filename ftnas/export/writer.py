@@ -51,8 +51,9 @@ class Writer:
         layer = self._layers[int(call)]  # type: ignore[arg-type]
         names = _names([self.value(step, term) for term in terms])  # type: ignore[union-attr]
         shape = self.shape(step)
-        for operation in layer.operations:
-            number = layer.number if operation is layer.operations[-1] else None
+        for operation in (*layer.operations, *layer.stored):
+            on_grid = operation is layer.operations[-1] or operation in layer.stored
+            number = layer.number if on_grid else None
             names = _names(
                 [self._append(step, Node(self._name(layer.path), operation, names, shape, number, layer.path))]
             )

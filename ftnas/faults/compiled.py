@@ -29,6 +29,7 @@ from ftnas.quantization import (
     QuantizedLayer,
     QuantizedLinear,
     QuantizedSum,
+    RedundantCopy,
     quantized_layers,
     tapped,
 )
@@ -67,6 +68,9 @@ class CompiledNet:
             self._model(example)
         self._seen = watcher.seen
         twin = copy.deepcopy(self._model)
+        for module in twin.modules():
+            if callable(fix_number := getattr(module, "fix_number_", None)):
+                fix_number()  # of a module behind layers, which computes in their format
         self._layers = {path: self._prepare(twin, path) for path in self._seen}
         self._run = torch.compile(twin, fullgraph=True, dynamic=False, backend=backend)
         self._weights_of: tuple[object, ...] | None = None
@@ -106,7 +110,7 @@ class CompiledNet:
             return logits[: len(images)]
 
     def _prepare(self, twin: nn.Module, path: str) -> _FixedLayer:
-        layer = _FixedLayer(twin.get_submodule(path), self._seen[path], self.faults, self._batch)
+        layer = _FixedLayer(quantized_layers(twin)[path], self._seen[path], self.faults, self._batch)
         parent, _, name = path.rpartition(".")
         setattr(twin.get_submodule(parent), name, layer)
         return layer
@@ -126,7 +130,9 @@ class CompiledNet:
         for path, fixed in self._layers.items():
             seen = self._seen[path]
             if seen.weight is not None and seen.weight_number is not None:
-                fixed.weight.copy_(injection.weight(layers[path], seen.weight, seen.weight_number))
+                faulty = injection.weight(layers[path], seen.weight, seen.weight_number)
+                storage = layers[path].storage
+                fixed.weight.copy_(faulty if storage is None else storage.read(faulty, seen.weight))
         self._weights_of = key
 
 
@@ -165,13 +171,14 @@ class _FixedLayer(nn.Module):
 
     weight: Tensor
 
-    def __init__(self, layer: nn.Module, seen: _Seen, faults: Sequence[Fault], batch: int) -> None:
+    def __init__(self, layer: QuantizedLayer, seen: _Seen, faults: Sequence[Fault], batch: int) -> None:
         super().__init__()
         number = seen.site.number
         if not isinstance(number, FixedPoint) or isinstance(number.scale, tuple):
             raise FaultError(f"{seen.site.name}: only fixed-point outputs can be compiled, got {number}")
         self.layer, self.site = layer, seen.site
         self.scale, self.low, self.high = number.scale, number.low, number.high
+        self.number, self.storage = number, layer.storage
         if seen.weight is not None:
             self.register_buffer("weight", seen.weight.clone())
         self.hits = nn.ModuleDict(
@@ -186,14 +193,15 @@ class _FixedLayer(nn.Module):
         """Return the faulty output on its grid; the choice of numbers was made when the layer was watched."""
         y: Tensor = self._compute(x)
         y = (y / self.scale).clamp(self.low, self.high).round() * self.scale
+        y = y if self.storage is None else self.storage.output(y, self.number)
         for hits in self.hits.values():
             y = hits(y)
         return y
 
     def _compute(self, x: Any) -> Tensor:
-        if isinstance(self.layer, QuantizedSum):
+        if isinstance(self.layer, QuantizedSum | RedundantCopy) and self.layer.kind == "sum":
             return self.layer.total(x)
-        if isinstance(self.layer, QuantizedConv2d | QuantizedLinear | ConvertedLayer):
+        if isinstance(self.layer, QuantizedConv2d | QuantizedLinear | ConvertedLayer | RedundantCopy):
             return self.layer.product(x, self.weight)
         raise FaultError(f"{self.site.name}: {type(self.layer).__name__} cannot be compiled")
 

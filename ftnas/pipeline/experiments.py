@@ -93,7 +93,7 @@ class ExperimentConfig(Section):
         """
         keys: Keys = {**self.base, "seed": seed}
         for axis, option in combination.items():
-            keys = _merged(keys, self.axes[axis][option])
+            keys = merged(keys, self.axes[axis][option])
         return validate(TrainConfig, keys, source=f"{self.name}: {', '.join(combination.values())}")
 
     def first_training(self, combination: Mapping[str, str]) -> TrainConfig:
@@ -120,7 +120,7 @@ def load_experiment(path: Path, *, workers: int | None = None, data_directory: P
         content["workers"] = workers
     base = content.get("base")
     if data_directory is not None and isinstance(base, dict):
-        content["base"] = _merged(base, {"data": {"directory": str(data_directory)}})
+        content["base"] = merged(base, {"data": {"directory": str(data_directory)}})
     config = validate(ExperimentConfig, content, source=str(path))
     for combination in config.combinations():
         _check_training(config, combination)
@@ -147,7 +147,7 @@ def run_experiment(config: ExperimentConfig, folder: Path) -> ExperimentSummary:
     cells = [(combination, seed) for combination in config.combinations() for seed in config.seeds]
     trainings = [config.training(*cell) for cell in cells]
     tasks = [
-        partial(_train_and_measure, training, folder / "trainings" / _name(*cell), config)
+        partial(_train_and_measure, training, folder / "trainings" / option_name(*cell), config)
         for training, cell in zip(trainings, cells, strict=True)
     ]
     found = run_tasks(
@@ -278,15 +278,16 @@ def _differences(config: ExperimentConfig, rows: list[Result]) -> Iterator[Resul
             }  # fmt: skip
 
 
-def _merged(keys: Mapping[str, Any], changes: Mapping[str, Any]) -> Keys:
+def merged(keys: Mapping[str, Any], changes: Mapping[str, Any]) -> Keys:
     """Return ``keys`` with ``changes``, sections merged into sections."""
     result = dict(keys)
     for key, value in changes.items():
         there = result.get(key)
-        result[key] = _merged(there, value) if isinstance(there, Mapping) and isinstance(value, Mapping) else value
+        result[key] = merged(there, value) if isinstance(there, Mapping) and isinstance(value, Mapping) else value
     return result
 
 
-def _name(combination: Mapping[str, str], seed: int) -> str:
+def option_name(combination: Mapping[str, str], seed: int) -> str:
+    """Return the name of the folder of one combination and seed."""
     words = "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", option) for option in combination.values())
     return f"{words}-seed{seed}"

@@ -23,7 +23,9 @@ from ftnas.files import read_json, read_tensors, write_json
 from ftnas.pipeline.checkpoints import Checkpoint, find_training, load_checkpoint
 from ftnas.pipeline.jobs import build_model
 from ftnas.pipeline.run_folder import is_workplace
+from ftnas.pipeline.spiking_exports import export_spiking
 from ftnas.runtime import place
+from ftnas.spiking.dense.network import SpikingNet
 
 SCHEMA = 1
 STUDY, NAME = "campaign", "net"
@@ -44,7 +46,7 @@ def export(
 
     Args:
         net: what is written.
-        formats: of ``onnx``, ``pt2``, ``safetensors`` and ``c``.
+        formats: of ``onnx``, ``pt2``, ``safetensors`` and ``c``; of a spiking net, of ``json`` and ``nir``.
         out: a new folder, an empty one, or one that holds other formats of the same net.
         faults: write the faulty twin of the net that these, permanent ones of weights, make.
         chip: of this chip.
@@ -55,6 +57,10 @@ def export(
         ExportError: the net cannot be written, a file is not equal to it, or ``out`` holds something else.
         FaultError: a fault is impossible.
     """
+    if isinstance(net.model, SpikingNet):
+        if faults:
+            raise ExportError("--faults: a spiking net is written without any; give its files' reader the fault map")
+        return export_spiking(net, net.model, formats, out, name=name)
     wanted, broken = chosen_formats(formats), parse_faults(faults)
     if c_name(name) != name:
         raise ExportError(

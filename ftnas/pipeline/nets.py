@@ -20,6 +20,7 @@ from ftnas.importing.python_file import load_python
 from ftnas.pipeline.checkpoints import Checkpoint, limited, load_checkpoint
 from ftnas.pipeline.jobs import CALIBRATION_IMAGES
 from ftnas.pipeline.run_folder import is_workplace
+from ftnas.pipeline.spiking_nets import load_spiking, spiking_file
 from ftnas.quantization.survey import survey
 from ftnas.runtime import choose_device, place, use_threads
 
@@ -54,7 +55,8 @@ def load_net(
 
     Args:
         text: a run folder, which stands for its winner; a training folder; a folder or ``.safetensors`` file that
-            ``ftnas export`` wrote; ``FILE.py:NAME``; ``FILE.pt2``; or ``FILE.onnx``.
+            ``ftnas export`` wrote; ``FILE.py:NAME``; ``FILE.pt2``; ``FILE.onnx``; or the ``.json`` or ``.nir`` file of
+            a layered spiking net.
         data: name of a data set; a model of the user's own has none, and needs it.
         data_directory: its folder or file.
         images: measure on so many test images only, a fixed random choice.
@@ -75,6 +77,9 @@ def load_net(
     for option, value in (("bits", bits), ("weights", weights)):
         if value is not None:
             raise ModelError(f"--{option}: is for a model of your own; {text} has its own {option}")
+    spiking = spiking_file(text)
+    if spiking is not None:
+        return load_spiking(spiking, data=data, data_directory=data_directory, images=images)
     if not _is_exported(Path(text)):
         return load_checkpoint(Path(text), data=data, data_directory=data_directory, images=images)
     return _load_exported(Path(text), data=data, data_directory=data_directory, images=images)

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 
 import torch
 
@@ -13,6 +14,7 @@ from ftnas.cost import Cost, genotype_cost
 from ftnas.data import Dataset
 from ftnas.errors import RunError
 from ftnas.files import read_json, read_tensors, write_json, write_tensors, write_text
+from ftnas.hardening.objective import Factor, network_vulnerability
 from ftnas.networks import CellNetwork
 from ftnas.pipeline.failures import Diverged, check_finite, noticing_divergence
 from ftnas.pipeline.jobs import validation_split
@@ -88,10 +90,13 @@ def train_supernet(run: RunFolder, data: Dataset, logbook: Logbook) -> tuple[Cel
     return supernet, architecture
 
 
-def make_scorer(run: RunFolder, data: Dataset, supernet: CellNetwork, *, images: int, chips: int) -> Scorer:
+def make_scorer(
+    run: RunFolder, data: Dataset, supernet: CellNetwork, *, images: int, chips: int, factor: Factor | None = None
+) -> Scorer:
     """Return a scorer on the first ``images`` validation images (the split is shuffled and stratified).
 
-    It calibrates on the configured number of training images, and on no more than it scores on.
+    It calibrates on the configured number of training images, and on no more than it scores on. Where ``factor`` names
+    one, a score holds this vulnerability factor.
     """
     shared, validation = validation_split(run.config, data)
     return Scorer(
@@ -102,6 +107,7 @@ def make_scorer(run: RunFolder, data: Dataset, supernet: CellNetwork, *, images:
         faults=run.config.faults,
         chips=chips,
         study=f"study {run.config.seed}",
+        vulnerability=None if factor is None else partial(network_vulnerability, factor),
     )
 
 
@@ -113,7 +119,8 @@ def run_study(
     if done.exists():
         return [Candidate.from_dict(row) for row in read_json(run.file("study", "candidates.json"))]
     scoring, settings = run.config.scoring, run.config.search
-    scorer = make_scorer(run, data, supernet, images=scoring.images, chips=scoring.chips)
+    factor = None if settings.vulnerability == "none" else settings.vulnerability
+    scorer = make_scorer(run, data, supernet, images=scoring.images, chips=scoring.chips, factor=factor)
     first = _proposals_of_supernet(run, data, supernet, architecture)
     with progress_bar("candidates", settings.trials) as advance:
 

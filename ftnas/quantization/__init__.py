@@ -4,6 +4,7 @@ from ftnas.quantization.activations import RECTIFIERS, Activation, Rectifier, Te
 from ftnas.quantization.choices import Quantization, Range
 from ftnas.quantization.conversion import expose, quantize
 from ftnas.quantization.converted import ConvertedLayer
+from ftnas.quantization.copies import RedundantCopy, inputs_of
 from ftnas.quantization.formats import FixedPoint, FloatWord, Number, Word
 from ftnas.quantization.layers import (
     Blend,
@@ -18,7 +19,8 @@ from ftnas.quantization.layers import (
 )
 from ftnas.quantization.normalisation import MOMENTUM, CleanBatchNorm, CleanBatchNorm2d
 from ftnas.quantization.rounding import power_of_two_above, snap, snap_, snap_learned
-from ftnas.quantization.taps import Tap, current_tap, statistics_run, tapped
+from ftnas.quantization.storage import CodeHalf, Storage, WeightBound, WeightHalf, fixed_point, half_of, half_range
+from ftnas.quantization.taps import Tap, Unchanging, current_tap, statistics_run, tapped
 
 __all__ = [
     "MOMENTUM",
@@ -27,6 +29,7 @@ __all__ = [
     "Blend",
     "CleanBatchNorm",
     "CleanBatchNorm2d",
+    "CodeHalf",
     "ConvertedLayer",
     "FixedPoint",
     "FloatWord",
@@ -39,12 +42,21 @@ __all__ = [
     "QuantizedSum",
     "Range",
     "Rectifier",
+    "RedundantCopy",
+    "Storage",
     "Tap",
     "Term",
+    "Unchanging",
+    "WeightBound",
+    "WeightHalf",
     "Word",
     "assume_ranges",
     "current_tap",
     "expose",
+    "fixed_point",
+    "half_of",
+    "half_range",
+    "inputs_of",
     "power_of_two_above",
     "quantize",
     "quantized_layers",

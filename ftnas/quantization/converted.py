@@ -61,16 +61,18 @@ class ConvertedLayer(QuantizedLayer):
 
     def product(self, input: Tensor, weight: Tensor) -> Tensor:
         """Return the normalised result for ``input`` with ``weight``, not on a grid."""
-        y = self._operate(input, weight)
-        return y if self.norm is None else self.norm(y)
+        y = self.operate(input, weight, self.bias, getattr(self, "groups", 1))
+        y = y if self.norm is None else self.norm(y)
+        return y if self.storage is None else self.storage.product(y, self)
 
-    def _operate(self, input: Tensor, weight: Tensor) -> Tensor:
+    def operate(self, input: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
+        """Return the result for ``input`` with any ``weight`` of the layer's geometry, not normalised."""
         if self.kind == "linear":
-            return F.linear(input, weight, self.bias)
+            return F.linear(input, weight, bias)
         padding: tuple[int, ...] | str | int = self.padding
         if self.edges is not None:
             input, padding = F.pad(input, self.edges, mode=self.padding_mode), 0
-        return _CONVOLUTIONS[weight.dim()](input, weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        return _CONVOLUTIONS[weight.dim()](input, weight, bias, self.stride, padding, self.dilation, groups)
 
     @torch.no_grad()
     def settle_(self, quantization: Quantization, *, low: float, high: float) -> None:

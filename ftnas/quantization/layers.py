@@ -20,6 +20,7 @@ from ftnas.quantization.choices import Quantization, Range
 from ftnas.quantization.formats import FixedPoint, Number
 from ftnas.quantization.normalisation import MOMENTUM, CleanBatchNorm, CleanBatchNorm2d
 from ftnas.quantization.rounding import power_of_two_above, snap, snap_, snap_learned
+from ftnas.quantization.storage import Storage
 from ftnas.quantization.taps import current_tap, skipped, statistics_run
 
 LayerKind = Literal["conv", "linear", "sum"]
@@ -48,6 +49,7 @@ class QuantizedLayer(nn.Module):
         stores_output: whether the output is a fault site; sums that go straight into a membrane are stored nowhere.
         is_step: whether the layer is one step in time of a register that its parent module is.
         feature_limit: the largest magnitude of an output so far, as a running mean; 0 before the first.
+        storage: how weight and output are stored, if not as they are.
     """
 
     kind: LayerKind = "sum"
@@ -60,6 +62,7 @@ class QuantizedLayer(nn.Module):
         super().__init__()
         self.choices = tuple(choices)
         self.quantization = self.choices[0]
+        self.storage: Storage | None = None
         self.momentum = MOMENTUM
         self.register_buffer("feature_limit", torch.zeros(()))
         if has_weight and any(c.weight_range.policy == "learned" for c in choices):
@@ -74,6 +77,21 @@ class QuantizedLayer(nn.Module):
         Input channels of one group times the kernel's extent; 0 for a sum.
         """
         return 0 if self.kind == "sum" else math.prod(self.weight.shape[1:])
+
+    def constant(self) -> Tensor:
+        """Return what each channel gives where every input is 0, in evaluation, not on a grid ``[C]``."""
+        bias: Tensor | None = getattr(self, "bias", None)
+        norm: CleanBatchNorm | None = getattr(self, "norm", None)
+        constant = self.weight.new_zeros(len(self.weight)) if bias is None else bias
+        if norm is None:
+            return constant
+        mean, variance = norm.running_mean, norm.running_var
+        return F.batch_norm(constant[None], mean, variance, norm.weight, norm.bias, eps=norm.eps)[0]
+
+    @property
+    def stored_again(self) -> int:
+        """Parameters of another layer that this one, a copy of it, stores once more."""
+        return 0
 
     def weight_number(self, weight: Tensor, quantization: Quantization | None = None) -> Number:
         """Return the number format of ``weight`` under ``quantization`` (the layer's own by default)."""
@@ -121,7 +139,9 @@ class QuantizedLayer(nn.Module):
             on_grid = snap_learned(weight, self.learned_weight_limit, number)
         else:
             on_grid = snap(weight, number)
-        return on_grid if tap is None else tap.weight(self, on_grid, number)
+        stored = on_grid if self.storage is None else self.storage.weight(on_grid, number)
+        faulty = stored if tap is None else tap.weight(self, stored, number)
+        return faulty if self.storage is None else self.storage.read(faulty, stored)
 
     def quantized_output(self, y: Tensor, quantization: Quantization | Blend) -> Tensor:
         """Return ``y`` on its grid, faulty where a tap says so. Changes ``y`` in place where it can."""
@@ -143,6 +163,8 @@ class QuantizedLayer(nn.Module):
                 # What a fixed range cuts off must get no gradient, or it grows without bound behind the clip.
                 y = y.clamp(*number.ends)
             y = snap_(y, number)
+        if self.storage is not None:
+            y = self.storage.unseen(y, number) if tap is None else self.storage.output(y, number)
         if tap is not None:
             tap.output(self, y, number)
         return y
@@ -225,9 +247,14 @@ class QuantizedConv2d(QuantizedLayer):
 
     def product(self, x: Tensor, weight: Tensor) -> Tensor:
         """Return the normalised convolution of ``x`` with ``weight``, not on a grid."""
-        y = F.conv2d(x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        y = self.operate(x, weight, self.bias, self.groups)
         y = y if self.activation is None else self.activation(y)
-        return y if self.norm is None else self.norm(y)
+        y = y if self.norm is None else self.norm(y)
+        return y if self.storage is None else self.storage.product(y, self)
+
+    def operate(self, x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
+        """Return the convolution of ``x`` with any ``weight`` of the layer's geometry, not normalised."""
+        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, groups)
 
 
 class QuantizedLinear(QuantizedLayer):
@@ -251,7 +278,12 @@ class QuantizedLinear(QuantizedLayer):
 
     def product(self, x: Tensor, weight: Tensor) -> Tensor:
         """Return the product of ``x`` with ``weight``, not on a grid."""
-        return F.linear(x, weight, self.bias)
+        y = self.operate(x, weight, self.bias)
+        return y if self.storage is None else self.storage.product(y, self)
+
+    def operate(self, x: Tensor, weight: Tensor, bias: Tensor | None, groups: int = 1) -> Tensor:
+        """Return the product of ``x`` with any ``weight``; ``groups`` is 1."""
+        return F.linear(x, weight, bias)
 
 
 class QuantizedSum(QuantizedLayer):

@@ -26,6 +26,17 @@ class Tap(Protocol):
         """Change ``features`` ``[N, C, H, W]`` or ``[N, C]``, which are values of ``number``, in place."""
 
 
+class Unchanging:
+    """A tap that changes nothing: under it layers compute all that faults could hit."""
+
+    def weight(self, layer: nn.Module, weight: Tensor, number: Number) -> Tensor:
+        """Return ``weight``."""
+        return weight
+
+    def output(self, layer: nn.Module, features: Tensor, number: Number) -> None:
+        """Leave ``features`` alone."""
+
+
 _TAP: ContextVar[Tap | None] = ContextVar("ftnas_tap", default=None)
 
 

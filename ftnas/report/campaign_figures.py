@@ -50,7 +50,7 @@ def heat_map(cells: Sequence[Row], layers: Sequence[Row], *, title: str) -> str:
     """Draw how often a fault in each bit of each layer changes an answer; the colour goes by the square root.
 
     Args:
-        cells: from ``campaign.layer_bit_rows``.
+        cells: from ``campaign.layer_bit_rows``; an estimate has no interval, and no number of faults.
         layers: from ``campaign.layer_rows``, drawn as a last column.
         title: what a screen reader says, and the heading.
     """
@@ -106,14 +106,21 @@ def _mark(at: svg.Point, row: Row) -> str:
     return svg.hover(f"{words}, {row['chips']} chips", svg.circle(at, 4, colour=svg.WINNER))
 
 
+def _certainty(row: Row) -> str:
+    """Return the interval of a share and what it is from; nothing for an estimate that has none."""
+    if "low" not in row:
+        return ""
+    low, high = (f"{100 * row[end]:.3g}" for end in ("low", "high"))
+    return f" ({low} to {high} %), {row['injected']} of {row['size']} faults"
+
+
 def _cell(place: svg.Point, row: Row, name: str, peak: float) -> str:
     (x, y), (width, height), mean = place, CELL, row["mean"]
     if mean is None:
         return svg.hover(f"{name}: no estimate", svg.text((x + width / 2, y + height / 2 + 4), "–", anchor="middle"))  # noqa: RUF001
     corners = [(x + 1, y + 1), (x + width - 1, y + 1), (x + width - 1, y + height - 1), (x + 1, y + height - 1)]
     strength = LIGHTEST + (0.9 - LIGHTEST) * (mean / peak) ** 0.5
-    low, high = (f"{100 * row[end]:.3g}" for end in ("low", "high"))
-    words = f"{name}: {100 * mean:.3g} % ({low} to {high} %), {row['injected']} of {row['size']} faults"
+    words = f"{name}: {100 * mean:.3g} %{_certainty(row)}"
     ink = STRONG_INK if strength > STRONG else svg.INK
     middle = (x + width / 2, y + height / 2 + 4)
     number = svg.text(middle, f"{100 * mean:.2g}", anchor="middle", size=11, colour=ink)

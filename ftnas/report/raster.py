@@ -136,7 +136,8 @@ def _text(element: ET.Element, place: _Place) -> Artist:
         rotation_mode="anchor",
         parse_math=False,
     )
-    if element.get("class") == "label":  # a name beside a mark keeps its distance from lines
+    # A name beside a mark keeps its distance from lines; what is as white as the distance stands on a dark area.
+    if element.get("class") == "label" and element.get("fill") != PAPER:
         text.set_path_effects([withStroke(linewidth=3 * UNIT, foreground=PAPER)])
     return text
 

@@ -19,16 +19,20 @@ class Score:
 
     Attributes:
         chips: the accuracy on each chip, in the order of the study's chips.
+        vulnerability: the factor that the study minimises, at least 0; ``None`` where it minimises none.
     """
 
     clean: float
     faulty: float
     chips: tuple[float, ...]
+    vulnerability: float | None = None
 
     def __post_init__(self) -> None:
         wrong = [value for value in (self.clean, self.faulty, *self.chips) if not 0 <= value <= 1]
         if wrong:
             raise ValueError(f"an accuracy must be in [0, 1], got {wrong[0]}")
+        if self.vulnerability is not None and not self.vulnerability >= 0:
+            raise ValueError(f"a vulnerability must be at least 0, got {self.vulnerability}")
 
     @property
     def standard_error(self) -> float:
@@ -39,12 +43,15 @@ class Score:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, ready for JSON."""
-        return {"clean": self.clean, "faulty": self.faulty, "chips": list(self.chips)}
+        known = {} if self.vulnerability is None else {"vulnerability": self.vulnerability}
+        return {"clean": self.clean, "faulty": self.faulty, "chips": list(self.chips), **known}
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> Score:
         """Read the form that ``to_dict`` writes; other keys are ignored."""
-        return cls(float(row["clean"]), float(row["faulty"]), tuple(float(chip) for chip in row["chips"]))
+        factor = row.get("vulnerability")
+        chips = tuple(float(chip) for chip in row["chips"])
+        return cls(float(row["clean"]), float(row["faulty"]), chips, None if factor is None else float(factor))
 
 
 @dataclass(frozen=True, slots=True)

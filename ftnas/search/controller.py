@@ -1,7 +1,8 @@
 """The study: which architectures are scored, in what order, and what is kept of them.
 
-Accuracy is maximised and FLOPs are minimised. Proposals over a limit are refused before anything is evaluated,
-and an architecture that was scored already, under any isomorphic form, is answered from memory.
+Accuracy is maximised and FLOPs are minimised, and so is a vulnerability factor if the settings name one. Proposals
+over a limit are refused before anything is evaluated, and an architecture that was scored already, under any isomorphic
+form, is answered from memory.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ __all__ = ["ControllerSettings", "check_controller", "run_study", "shortfall"]
 STUDY = "ftnas"
 Direction = Literal["maximize", "minimize"]
 OBJECTIVES: Mapping[str, Direction] = {"accuracy": "maximize", "FLOPs": "minimize"}
+VULNERABILITY: Mapping[str, Direction] = {"vulnerability": "minimize"}  # where the settings name a factor
 
 
 def check_controller(settings: ControllerSettings) -> None:
@@ -101,7 +103,8 @@ class _Study:
         self._ledger = ledger
         self._settings = settings
         self._queue = queue
-        self._journal, self._study = open_study(file, identity, OBJECTIVES)
+        self._objectives = OBJECTIVES if settings.vulnerability == "none" else {**OBJECTIVES, **VULNERABILITY}
+        self._journal, self._study = open_study(file, identity, self._objectives)
         self._study.sampler = KeyedSampler(settings, ledger.space.decisions(), seed=seed)
 
     def run(self, on_trial: Callable[[int, Candidate | None], None]) -> None:
@@ -135,25 +138,39 @@ class _Study:
         for name, overshoot in proposal.excess.items():
             trial.set_constraint(name, overshoot)
         if not proposal.allowed:
-            self._tell(trial, proposal, status="refused", accuracy=self._worst_accuracy())
+            self._tell(trial, proposal, status="refused", qualities=self._worst())
             return None
         source = trial.user_attrs["source"]
         score, candidate = self._ledger.score(proposal, trial=trial.number, source=source)
         for name, value in score.to_dict().items():
             trial.set_user_attr(name, value)
         status = "scored" if candidate else "scored before"
-        self._tell(trial, proposal, status=status, accuracy=self._settings.accuracy(score))
+        self._tell(trial, proposal, status=status, qualities=self._qualities(score))
         return candidate
 
-    def _tell(self, trial: Trial, proposal: Proposal, *, status: str, accuracy: float) -> None:
+    def _tell(self, trial: Trial, proposal: Proposal, *, status: str, qualities: Mapping[str, float]) -> None:
         trial.set_user_attr("key", proposal.genotype.key)
         trial.set_user_attr("parameters", proposal.cost.parameters)
         trial.set_user_attr("status", status)
-        self._study.tell(trial, [accuracy, float(proposal.cost.flops)])
+        values = {**qualities, "FLOPs": float(proposal.cost.flops)}
+        self._study.tell(trial, [values[name] for name in self._objectives])
 
-    def _worst_accuracy(self) -> float:
+    def _qualities(self, score: Score) -> dict[str, float]:
+        """Return what the study asks of a score, by the names of its objectives."""
+        found = {"accuracy": self._settings.accuracy(score)}
+        if "vulnerability" in self._objectives:
+            if score.vulnerability is None:
+                raise ValueError("a study that minimises vulnerability needs scores that hold it")
+            found["vulnerability"] = score.vulnerability
+        return found
+
+    def _worst(self) -> dict[str, float]:
         """Bad enough for what is refused, yet on the scale of the others, which a Gaussian process needs."""
-        return min((self._settings.accuracy(c.score) for c in self._ledger.candidates), default=0.0)
+        found = [self._qualities(candidate.score) for candidate in self._ledger.candidates]
+        return {
+            "accuracy": min((one["accuracy"] for one in found), default=0.0),
+            "vulnerability": max((one.get("vulnerability", 1.0) for one in found), default=1.0),
+        }
 
     def _replay(self, trial: FrozenTrial) -> Candidate | None:
         if trial.user_attrs["status"] == "refused":

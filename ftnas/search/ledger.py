@@ -124,6 +124,7 @@ def fingerprint(
         "max_parameters": settings.max_parameters,
         "objective": settings.objective,
         "faulty_share": settings.faulty_share if settings.objective == "reward" else None,
+        "vulnerability": None if settings.vulnerability == "none" else settings.vulnerability,
         "seed": seed,
         "space": _digest(space.model_dump(mode="json", exclude={"description"})),
         "first architectures": _digest([[source, genotype.to_dict()] for source, genotype in first]),

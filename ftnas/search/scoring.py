@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ftnas.campaign import accuracy, chip_accuracies
 from ftnas.faults import Fault
@@ -24,6 +24,7 @@ class Scorer:
         calibration: ``[M, C, H, W]`` training images for batch norm and ranges.
         chips: how many chips a score is the mean of.
         study: names the chips: two scorers of one study see the same ones.
+        vulnerability: gives the factor of a pass (supernet, pass, images) that the study minimises; ``None`` for none.
     """
 
     supernet: CellNetwork
@@ -33,9 +34,10 @@ class Scorer:
     faults: Sequence[Fault]
     chips: int
     study: str
+    vulnerability: Callable[[nn.Module, Callable[[Tensor], Tensor], Tensor], float] | None = None
 
     def __call__(self, genotype: Genotype) -> Score:
-        """Return clean and faulty accuracy of ``genotype``."""
+        """Return clean and faulty accuracy of ``genotype``, and its vulnerability where that counts."""
         return self.score(genotype, range(self.chips))
 
     def fresh(self, genotype: Genotype, chips: int) -> Score:
@@ -60,4 +62,5 @@ class Scorer:
             study=self.study,
             forward=forward,
         )
-        return Score(clean=clean, faulty=sum(faulty) / len(faulty), chips=tuple(faulty))
+        factor = None if self.vulnerability is None else self.vulnerability(self.supernet, forward, self.images)
+        return Score(clean=clean, faulty=sum(faulty) / len(faulty), chips=tuple(faulty), vulnerability=factor)

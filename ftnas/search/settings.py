@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ftnas.configuration import Section
 from ftnas.search.candidates import Candidate, Limits, Score
@@ -22,6 +22,9 @@ class ControllerSettings(Section):
             (at 200 trials, 20 doubled the hypervolume of Optuna's fixed 50).
         objective: the accuracy to maximise: ``faulty``, or ``reward`` = (1 - a_r) clean + a_r faulty.
         faulty_share: a_r of the reward (arXiv 2003.10375: 0.5 for feature faults, 0.2 for weight faults).
+        vulnerability: what Optuna's controller minimises besides FLOPs, by first-order analysis of the images that
+            candidates are scored on: ``max_lvf``, the factor of the most vulnerable layer; ``mean_cvf``, the mean of
+            all channels; ``expected``, the number of single flips that change the mean image's answer; or ``none``.
     """
 
     controller: Literal["optuna", "nni-evolution"] = "optuna"
@@ -32,6 +35,13 @@ class ControllerSettings(Section):
     max_parameters: int | None = Field(default=None, ge=1)
     objective: Literal["faulty", "reward"] = "faulty"
     faulty_share: float = Field(default=0.5, ge=0, le=1)
+    vulnerability: Literal["none", "max_lvf", "mean_cvf", "expected"] = "none"
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.vulnerability != "none" and self.controller != "optuna":
+            raise ValueError(f"vulnerability: {self.vulnerability} needs the controller optuna, got {self.controller}")
+        return self
 
     @property
     def population_size(self) -> int:

@@ -53,7 +53,8 @@ class RobustnessSettings(Section):
     ``rho``: the radius of ``sam`` and ``saq``, 0.1 if nothing is said; ``relative_rho``: as a share
     of the norm of all weights.
     ``loss_gate``: the clean loss below which errors begin in ``randbet`` and ``worst_bits``, by default 1.75.
-    ``clip``: the largest magnitude of a weight, or ``none``; by default 0.1 under weight faults, in ``sam`` and ``saq``.
+    ``clip``: the largest magnitude of a weight, or ``none``; by default 0.1 under weight faults and in
+    ``sam`` and ``saq``.
     ``range_penalty``: weight of the sum of learned weight ranges.
     """
 

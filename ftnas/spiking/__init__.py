@@ -1,0 +1,1 @@
+"""Spiking nets: evolved graphs and trained layers, on neuromorphic hardware that fails."""
