@@ -20,7 +20,8 @@ from timing import choose_clock, measure, parse_count, print_rows
 from torch import Tensor, nn
 
 from ftnas.faults import inject
-from ftnas.networks.hardened import Protection, protect_
+from ftnas.networks.hardened import protect_
+from ftnas.networks.protection import Protection
 from ftnas.quantization import QuantizedConv2d
 from ftnas.runtime import keyed_generator, place, seeded
 

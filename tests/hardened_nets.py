@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from ftnas.faults import output_shapes
 from ftnas.hardening.passes import calibrate_
 from ftnas.networks.correction import Method, Rule, rules_of
-from ftnas.networks.hardened import HardenedLayer, Protection, channels_together, protect_
+from ftnas.networks.hardened import HardenedLayer, protect_
+from ftnas.networks.protection import Protection, channels_together
 from ftnas.quantization import FixedPoint, quantized_layers
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ftnas.errors import HardeningError
 from ftnas.networks.correction import COPIES, CORRECTIONS, LIMITS, OPERATIONS, Method, Rule, masked, rules_of
-from ftnas.networks.hardened import LEAST_BITS, METHODS, Protection
+from ftnas.networks.protection import LEAST_BITS, METHODS, Protection
 from ftnas.quantization import FixedPoint, half_of, half_range
 from ftnas.quantization.storage import half_of_weights
 

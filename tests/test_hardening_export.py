@@ -29,7 +29,8 @@ from ftnas.export.tracing import graph_of, run_float
 from ftnas.faults import inject
 from ftnas.hardening.passes import calibrate_
 from ftnas.networks.correction import COPIES, CORRECTIONS, LIMITS, Method, Rule
-from ftnas.networks.hardened import METHODS, Protection, hardened_layers, protect_
+from ftnas.networks.hardened import hardened_layers, protect_
+from ftnas.networks.protection import METHODS, Protection
 from ftnas.quantization import FixedPoint
 
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler is installed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -23,9 +24,21 @@ from ftnas.faults.explicit import Flip
 from ftnas.files import read_json, write_json
 from ftnas.hardening.overhead import size_of
 from ftnas.hardening.passes import calibrate_, under_hardened_names
-from ftnas.networks.correction import Method
-from ftnas.networks.hardened import METHODS, Protection, hardened_layers, protect_, protections_of
-from ftnas.quantization import CodeHalf, QuantizedLayer, RedundantCopy, Unchanging, quantized_layers, tapped
+from ftnas.networks.correction import COPIES, CORRECTIONS, Method, Rule
+from ftnas.networks.correction_unit import PURELY_REDUNDANT, CorrectionUnit
+from ftnas.networks.hardened import hardened_layers, protect_, protections_of
+from ftnas.networks.protection import METHODS, Protection
+from ftnas.quantization import (
+    CodeHalf,
+    Quantization,
+    QuantizedConv2d,
+    QuantizedLayer,
+    Range,
+    RedundantCopy,
+    Unchanging,
+    quantized_layers,
+    tapped,
+)
 
 NETS = ("small", "resnet20", "mobilenet_v2", "of a user")
 SPEC = {"baseline": "resnet20", "width": 0.15, "numbers": {"weight_bits": 8, "weight_range": "power_of_two",
@@ -287,3 +300,20 @@ def test_a_storage_of_halves_keeps_other_channels() -> None:
     with tapped(Unchanging()):
         found = logits(layer, images)
     assert torch.equal(found[:, 2:], whole[:, 2:]) and not torch.equal(found[:, 1], whole[:, 1])
+
+
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("method, rule", [pair for pair in CORRECTIONS if pair[0] in PURELY_REDUNDANT])
+def test_what_a_unit_repairs_is_what_its_rule_makes_of_any_codes(method: Method, rule: Rule, signed: bool) -> None:
+    """Every pair of 6-bit codes, and with a third one that is drawn, on a scale whose products are not exact."""
+    layer = QuantizedConv2d(1, 1, 3, choices=(Quantization(feature_bits=6, feature_signed=signed),))
+    layer.feature_limit.fill_(0.7)
+    layer.quantization = replace(layer.quantization, feature_range=Range("max"))
+    unit = CorrectionUnit(layer, Protection(method, rule, (0,)), None)
+    number = unit.number()
+    codes = torch.arange(number.low, number.high + 1)
+    pairs = [code.reshape(1, 1, 64, 64) for code in torch.meshgrid(codes, codes, indexing="ij")]
+    third = torch.randint(number.low, number.high + 1, (1, 1, 64, 64), generator=torch.Generator().manual_seed(0))
+    copies = [*pairs, third][: 1 + COPIES[method]]
+    right = CORRECTIONS[method, rule](copies, number, [])
+    assert torch.equal(unit([number.decode(copy) for copy in copies]), number.decode(right))

@@ -263,16 +263,20 @@ def _index_select(writer: Writer, step: Step) -> None:
     writer.write(step, Gather(tuple(int(channel) for channel in channels.tolist())), x)
 
 
+_RESHAPING = (
+    "_unsafe_view.default reshape.default squeeze.default squeeze.dim squeeze.dims unsqueeze.default view.default"
+)
+
 # By the names that torch.export gives; what is not here is named in an error.
 OPERATORS: Mapping[str, Write] = {
     **{f"aten.adaptive_avg_pool{rank}d.default": _adaptive_average for rank in (1, 2, 3)},
     **{f"aten.adaptive_max_pool{rank}d.default": _adaptive_max for rank in (1, 2, 3)},
     **{f"aten.avg_pool{rank}d.default": _average_pool for rank in (1, 2, 3)},
     **{f"aten.max_pool{rank}d.default": _max_pool for rank in (1, 2, 3)},
+    **{f"aten.{name}": _reshape for name in _RESHAPING.split()},
     "<built-in function getitem>": _item,
     "aten._assert_tensor_metadata.default": _nothing,
     "aten._native_batch_norm_legit_no_training.default": _batch_norm,
-    "aten._unsafe_view.default": _reshape,
     "aten.add.Tensor": _add,
     "aten.alias.default": _same,
     "aten.cat.default": _concatenate,
@@ -291,16 +295,10 @@ OPERATORS: Mapping[str, Write] = {
     "aten.pad.default": _pad,
     "aten.relu.default": lambda writer, step: _cut(writer, step, 0.0, None),
     "aten.relu6.default": lambda writer, step: _cut(writer, step, 0.0, 6.0),
-    "aten.reshape.default": _reshape,
     "aten.rsub.Scalar": _subtract_from,
     "aten.slice.Tensor": _slice,
     "aten.split.Tensor": _nothing,
     "aten.split_with_sizes.default": _nothing,
-    "aten.squeeze.default": _reshape,
-    "aten.squeeze.dim": _reshape,
-    "aten.squeeze.dims": _reshape,
     "aten.sub.Tensor": _subtract,
-    "aten.unsqueeze.default": _reshape,
-    "aten.view.default": _reshape,
     "aten.zeros_like.default": _zeros,
 }

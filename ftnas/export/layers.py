@@ -17,7 +17,7 @@ from ftnas.export.protection import correction_of, share_of_constants, stored_op
 from ftnas.faults import Fault, inject, parse_faults
 from ftnas.faults.codes import is_analogue
 from ftnas.faults.models import duration
-from ftnas.networks.hardened import CorrectionUnit
+from ftnas.networks.correction_unit import CorrectionUnit
 from ftnas.quantization import (
     Activation,
     Blend,

@@ -33,6 +33,7 @@ from ftnas.export.graph import (
     Slice,
     Zeros,
 )
+from ftnas.export.input_grid import input_scale
 from ftnas.export.integer import LARGEST_INPUT, STORED, IntegerNet, IntegerNode, Rescale, window_counts
 from ftnas.quantization import FixedPoint
 
@@ -42,8 +43,6 @@ Doubles = NDArray[np.float64]
 FINE = 2**23
 # Sums of products stay exact in float64, in which the reference takes them.
 SUMMED = 2**53
-# More different numbers in the images than these are no pixels of a few bits.
-LEVELS = 2048
 # A multiplier has so many bits at most, and with its code and the addend stays below 2^62.
 MULTIPLIER_BITS, PRODUCT_BITS = 30, 61
 
@@ -69,32 +68,13 @@ def integer_net(graph: Graph, images: Reals) -> IntegerNet:
     Raises:
         ExportError: a layer's sums of products are too large to be exact.
     """
-    scale = _input_scale(graph, images)
+    scale = input_scale(graph, images)
     lowering = _Lowering(_Value(INPUT, graph.input_shape, scale, LARGEST_INPUT))
     for node in graph.nodes:
         lowering.lower(node)
     logits = lowering.values[graph.output]
     nodes = tuple(lowering.nodes)
     return IntegerNet(graph.name, graph.input_shape, scale, nodes, logits.name, logits.scale, graph.facts)
-
-
-def _input_scale(graph: Graph, images: Reals) -> float:
-    """Return the input's scale.
-
-    Pixels of 17 or 256 levels lie evenly spaced; a step that divides the distance of two levels rounds them far less
-    than just any, and what a rounded input changes in the first layer grows from layer to layer.
-    """
-    levels = np.unique(images).astype(np.float64)
-    peak = float(np.abs(levels).max(initial=0.0))
-    if not 0 < peak < math.inf:
-        raise ExportError(f"{graph.name}: the images for the input's range have a largest magnitude of {peak}")
-    finest = peak / LARGEST_INPUT
-    distance = float(np.median(np.diff(levels))) if 1 < len(levels) <= LEVELS else 0.0
-    divisors = np.arange(int(distance / finest), int(distance / finest / 4), -1)
-    power_of_two = math.ldexp(1.0, math.ceil(math.log2(finest)))
-    scales: list[float] = [power_of_two, finest, *(distance / divisors).tolist()]
-    errors = [scale * float(np.abs(levels / scale - np.rint(levels / scale)).mean()) for scale in scales]
-    return scales[int(np.argmin(errors))]
 
 
 class _Lowering:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ftnas.errors import ExportError
 from ftnas.export.graph import Correct, Gather, Halve, Operation
 from ftnas.networks.correction import CORRECTIONS
-from ftnas.networks.hardened import CorrectionUnit
+from ftnas.networks.correction_unit import CorrectionUnit
 from ftnas.quantization import CodeHalf, FixedPoint, QuantizedLayer, WeightHalf, half_of, half_range
 
 Protecting = Gather | Halve | Correct

@@ -15,7 +15,8 @@ from ftnas.errors import FtnasError, ModelError
 from ftnas.export.graph import Convolve, Graph, Multiply
 from ftnas.files import read_json, read_tensors, write_json, write_tensors
 from ftnas.networks import CellNetwork, build_baseline
-from ftnas.networks.hardened import Protection, protect_, protections_of
+from ftnas.networks.hardened import protect_, protections_of
+from ftnas.networks.protection import Protection
 from ftnas.quantization import FixedPoint, Quantization, quantized_layers
 from ftnas.runtime import place
 from ftnas.space import Genotype, SearchSpace, Sizes

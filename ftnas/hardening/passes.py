@@ -22,7 +22,9 @@ from ftnas.hardening.overhead import Overhead, size_of
 from ftnas.hardening.selection import plan_of
 from ftnas.hardening.vulnerability import LayerVulnerability, nothing_vulnerable, vulnerability_of
 from ftnas.networks.correction import LIMITS
-from ftnas.networks.hardened import CorrectionUnit, Protection, protect_
+from ftnas.networks.correction_unit import CorrectionUnit
+from ftnas.networks.hardened import protect_
+from ftnas.networks.protection import Protection
 from ftnas.quantization import Unchanging, quantized_layers, tapped
 
 BATCH = 128

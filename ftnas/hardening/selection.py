@@ -15,7 +15,8 @@ from ftnas.hardening.methods import HardeningOptions, Selection, ratios_by_layer
 from ftnas.hardening.overhead import Resource, Size
 from ftnas.hardening.vulnerability import LayerVulnerability
 from ftnas.networks.correction import COPIES, OPERATIONS, Rule
-from ftnas.networks.hardened import Protection, channels_together, check_protection, protections_of
+from ftnas.networks.hardened import protections_of
+from ftnas.networks.protection import Protection, channels_together, check_protection
 from ftnas.quantization import QuantizedLayer, quantized_layers
 from ftnas.runtime import keyed_generator
 

@@ -19,13 +19,13 @@ from ftnas.quantization.activations import Activation, Rectifier
 from ftnas.quantization.choices import Quantization, Range
 from ftnas.quantization.formats import FixedPoint, Number
 from ftnas.quantization.normalisation import MOMENTUM, CleanBatchNorm, CleanBatchNorm2d
-from ftnas.quantization.rounding import power_of_two_above, snap, snap_, snap_learned
+from ftnas.quantization.ranges import end_of, peak_of, start_
+from ftnas.quantization.rounding import snap, snap_, snap_learned
 from ftnas.quantization.storage import Storage
 from ftnas.quantization.taps import current_tap, skipped, statistics_run
 
 LayerKind = Literal["conv", "linear", "sum"]
 
-SMALLEST_RANGE = 1e-5
 # The measured limit of outputs that were all zero; 0 itself says that nothing was measured. Exact in float32.
 ONLY_ZEROS = 2.0**-100
 
@@ -101,7 +101,7 @@ class QuantizedLayer(nn.Module):
             return choice.float_word
         if limits.per_channel:
             peaks: list[float] = weight.detach().abs().flatten(1).amax(1).tolist()
-            return FixedPoint(bits, tuple(_end(limits, peak) / 2 ** (bits - 1) for peak in peaks))
+            return FixedPoint(bits, tuple(end_of(limits, peak) / 2 ** (bits - 1) for peak in peaks))
         return FixedPoint(bits, self._weight_limit(weight, limits) / 2 ** (bits - 1))
 
     def feature_number(self, quantization: Quantization | None = None) -> Number:
@@ -133,7 +133,7 @@ class QuantizedLayer(nn.Module):
         tap = current_tap()
         is_learned = quantization.weight_range.policy == "learned"
         if is_learned and statistics_run():
-            _start(self.learned_weight_limit, weight)
+            start_(self.learned_weight_limit, weight)
         number = self.weight_number(weight, quantization)
         if is_learned and isinstance(number, FixedPoint):
             on_grid = snap_learned(weight, self.learned_weight_limit, number)
@@ -175,17 +175,17 @@ class QuantizedLayer(nn.Module):
         policies = {choice.feature_range.policy for choice in asking}
         signed = any(choice.feature_signed for choice in asking)
         if "learned" in policies:
-            _start(self.learned_feature_limit, y, signed=signed)
+            start_(self.learned_feature_limit, y, signed=signed)
         if not policies <= {"learned", "fixed"}:
             first = float(self.feature_limit) <= ONLY_ZEROS
-            peak = _peak(y, signed=signed).clamp_min_(ONLY_ZEROS)
+            peak = peak_of(y, signed=signed).clamp_min_(ONLY_ZEROS)
             self.feature_limit.lerp_(peak, 1.0 if first else self.momentum)
 
     def _weight_limit(self, weight: Tensor, limits: Range) -> float:
         if limits.policy == "fixed":
             return limits.limit
         learned = self._learned("learned_weight_limit") if limits.policy == "learned" else 0.0
-        return _end(limits, learned if learned > 0 else float(weight.detach().abs().amax()))
+        return end_of(limits, learned if learned > 0 else float(weight.detach().abs().amax()))
 
     def _feature_limit(self, limits: Range) -> float | None:
         """Return the end of the output's range; ``None`` where it is not known yet."""
@@ -193,7 +193,7 @@ class QuantizedLayer(nn.Module):
             return limits.limit
         learned = limits.policy == "learned"
         limit = self._learned("learned_feature_limit") if learned else float(self.feature_limit)
-        return _end(limits, limit) if limit else None
+        return end_of(limits, limit) if limit else None
 
     def _learned(self, name: str) -> float:
         parameter: Tensor | None = getattr(self, name, None)
@@ -324,24 +324,3 @@ def assume_ranges(model: nn.Module) -> None:
         for limit in (layer.feature_limit, getattr(layer, "learned_feature_limit", layer.feature_limit)):
             with torch.no_grad():
                 limit.masked_fill_(limit == 0, 1.0)
-
-
-def _end(limits: Range, peak: float) -> float:
-    """Return where a range ends that must reach ``peak``."""
-    return power_of_two_above(peak) if limits.is_power_of_two else max(peak, SMALLEST_RANGE)
-
-
-def _peak(values: Tensor, *, signed: bool) -> Tensor:
-    """Return the largest magnitude, or the largest value where the numbers have no sign.
-
-    Two passes without a copy: half the time of ``abs().amax()``, a thirtieth of the infinity norm's.
-    """
-    values = values.detach()
-    return torch.maximum(values.amax(), values.amin().abs()) if signed else values.amax()
-
-
-def _start(limit: Tensor, values: Tensor, *, signed: bool = True) -> None:
-    """Begin a learned range at the largest magnitude, and again where training drove it below zero."""
-    if float(limit.detach()) <= 0:
-        with torch.no_grad():
-            limit.copy_(_peak(values, signed=signed).clamp_min(SMALLEST_RANGE))
