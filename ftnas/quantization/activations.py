@@ -106,7 +106,7 @@ class _RectifiedWith(torch.autograd.Function):
         (y,) = ctx.saved_tensors
         passed = torch.ops.aten.threshold_backward(gradients[0], y, 0)
         own, images = ctx.term.gradient(y)
-        passed[:images].add_(own.mul_(y[:images] > 0))
+        passed[:images].add_(torch.ops.aten.threshold_backward(own, y[:images], 0))
         if math.isfinite(ctx.rectifier.limit):
             passed.mul_(y < ctx.rectifier.limit)
         return passed, None, None

@@ -22,7 +22,7 @@ PART = 8  # of a batch one such part is penalised
 
 def mean_magnitude(values: Tensor) -> Tensor:
     """Return the gradient of mean |a| over all values (L1)."""
-    return values.sign() / values.numel()
+    return torch.full_like(values, 1 / values.numel())
 
 
 def hoyer_square(values: Tensor) -> Tensor:
@@ -30,13 +30,14 @@ def hoyer_square(values: Tensor) -> Tensor:
 
     It counts values that are not 0, whatever their scale is: between 1 and as many as an image has.
     """
-    flat = values.flatten(1)
-    ratio = flat.abs().sum(1, keepdim=True) / flat.square().sum(1, keepdim=True).clamp_min(1e-12)
-    gradient = 2 * ratio * (flat.sign() - ratio * flat) / len(values)
-    return gradient.view_as(values)
+    of_image = tuple(range(1, values.dim()))  # not flattened, which would copy a map whose channels lie last
+    squares = values.square().sum(of_image, keepdim=True).clamp_min(1e-12)
+    ratio = values.sum(of_image, keepdim=True) / squares
+    scale = 2 * ratio / len(values)
+    return torch.addcmul(scale, values, -scale * ratio)
 
 
-# By the activations of some images ``[n, ...]``.
+# By the activations of some images ``[n, ...]``, none below 0; where they are 0 the gradient does not count.
 OF_ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"l1": mean_magnitude, "hoyer": hoyer_square}
 
 
