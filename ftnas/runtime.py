@@ -39,6 +39,19 @@ def seeded(*key: str | int) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def evaluating(*models: nn.Module) -> Iterator[None]:
+    """Put every module of ``models`` into evaluation mode for the block; afterwards each is in the mode it was in."""
+    modes = [(module, module.training) for model in models for module in model.modules()]
+    try:
+        for module, _ in modes:
+            module.training = False
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
 def use_threads(threads: int) -> None:
     """Give torch ``threads`` threads, never more than there are cores: waiting threads make a step ten times slower."""
     cores = os.cpu_count() or 1

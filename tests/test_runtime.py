@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ftnas.errors import ConfigError
-from ftnas.runtime import choose_device, key_seed, keyed_generator, place, seeded, use_threads
+from ftnas.runtime import choose_device, evaluating, key_seed, keyed_generator, place, seeded, use_threads
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\x1f"), max_size=5)
 KEYS = st.lists(st.one_of(st.integers(), WORDS), max_size=4)
@@ -121,3 +121,12 @@ def test_a_gpu_that_is_not_there_is_the_users_mistake(monkeypatch: pytest.Monkey
 def test_an_unknown_device_is_named_with_those_that_are_allowed() -> None:
     with pytest.raises(ConfigError, match=r"^unknown device 'tpu'; choose from auto, cpu, cuda$"):
         choose_device("tpu")
+
+
+def test_in_evaluation_every_module_keeps_its_own_mode_for_afterwards() -> None:
+    net, other = nn.Sequential(nn.BatchNorm2d(1), nn.Sequential(nn.Dropout())), nn.Dropout()
+    net[0].eval()
+    with pytest.raises(ZeroDivisionError), evaluating(net, other):
+        assert not any(module.training for module in (*net.modules(), other))
+        raise ZeroDivisionError
+    assert [module.training for module in (*net.modules(), other)] == [True, False, True, True, True]

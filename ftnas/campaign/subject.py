@@ -18,6 +18,7 @@ from ftnas.campaign.measurement import batch_logits
 from ftnas.errors import CampaignError
 from ftnas.faults import sites
 from ftnas.quantization import current_tap
+from ftnas.runtime import evaluating
 
 BATCH_SIZE = 256
 Logits = NDArray[Any]
@@ -105,16 +106,8 @@ def undisturbed(*models: nn.Module | None) -> Iterator[None]:
     """
     if current_tap() is not None:
         raise CampaignError("a campaign cannot run inside inject(); give it the fault models instead")
-    modules = [module for model in models if model is not None for module in model.modules()]
-    modes = [module.training for module in modules]
-    with torch.random.fork_rng(devices=()):
-        try:
-            for module in modules:
-                module.training = False
-            yield
-        finally:
-            for module, training in zip(modules, modes, strict=True):
-                module.training = training
+    with torch.random.fork_rng(devices=()), evaluating(*(model for model in models if model is not None)):
+        yield
 
 
 def _device(model: nn.Module) -> torch.device:

@@ -20,7 +20,7 @@ from ftnas.campaign.strata import SingleResult, StratumResult
 from ftnas.campaign.subject import undisturbed
 from ftnas.errors import CampaignError
 from ftnas.faults import inject
-from ftnas.quantization import quantized_layers
+from ftnas.quantization import weighted_layers
 
 Row = dict[str, Any]
 
@@ -113,10 +113,9 @@ def faulty_state_dict(
         raise CampaignError(f"faults: {len(levels)} rates; allowed is one for the weights of a chip")
     state = {name: value.detach().clone() for name, value in model.state_dict().items()}
     with undisturbed(model), torch.no_grad(), inject(model, levels[0].faults, chip=chip, study=study):
-        for path, layer in quantized_layers(model).items():
-            if layer.kind != "sum":
-                name = f"{path}.weight" if path else "weight"
-                state[name] = layer.quantized_weight(layer.weight, layer.quantization).detach().clone()
+        for path, layer in weighted_layers(model).items():
+            name = f"{path}.weight" if path else "weight"
+            state[name] = layer.quantized_weight(layer.weight, layer.quantization).detach().clone()
     return state
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ftnas.cost.work import Cost
-from ftnas.quantization import QuantizedLayer, Unchanging, assume_ranges, quantized_layers, tapped
+from ftnas.quantization import QuantizedLayer, Unchanging, assume_ranges, quantized_layers, tapped, weighted_layers
 
 _LEARNED_RANGES = ("learned_weight_limit", "learned_feature_limit")
 
@@ -40,7 +40,7 @@ def _parameters(model: nn.Module) -> int:
 
 
 def _weight_bits(model: nn.Module) -> int:
-    return sum(_stored_bits(layer) for layer in quantized_layers(model).values() if layer.kind != "sum")
+    return sum(_stored_bits(layer) for layer in weighted_layers(model).values())
 
 
 def _stored_bits(layer: QuantizedLayer) -> int:

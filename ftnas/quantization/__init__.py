@@ -16,6 +16,7 @@ from ftnas.quantization.layers import (
     assume_ranges,
     quantized_layers,
     set_momentum,
+    weighted_layers,
 )
 from ftnas.quantization.normalisation import MOMENTUM, CleanBatchNorm, CleanBatchNorm2d
 from ftnas.quantization.rounding import power_of_two_above, snap, snap_, snap_learned
@@ -67,4 +68,5 @@ __all__ = [
     "snap_learned",
     "statistics_run",
     "tapped",
+    "weighted_layers",
 ]

@@ -318,6 +318,11 @@ def quantized_layers(model: nn.Module) -> dict[str, QuantizedLayer]:
     return {name: layer for name, layer in model.named_modules() if isinstance(layer, QuantizedLayer)}
 
 
+def weighted_layers(model: nn.Module) -> dict[str, QuantizedLayer]:
+    """Return those of the quantised layers of ``model`` that have a weight, by module path."""
+    return {name: layer for name, layer in quantized_layers(model).items() if layer.kind != "sum"}
+
+
 def assume_ranges(model: nn.Module) -> None:
     """End each range of ``model`` that waits to be measured at 1: for a pass of which only shapes and costs count."""
     for layer in quantized_layers(model).values():

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+
+from ftnas.runtime import evaluating
 
 # Functions that return no tensor and yet use the values of one; all others that return none only ask for its shape.
 _USES = ("__setitem__", "item", "numpy", "tolist")
@@ -72,7 +74,7 @@ def trace(
     tracer = _Tracer()
     devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
     with ExitStack() as stack:
-        stack.enter_context(_evaluating(model))
+        stack.enter_context(evaluating(model))
         for layer in layers:
             stack.callback(layer.register_forward_hook(tracer.leave_layer).remove)
         for norm in norms:
@@ -142,17 +144,6 @@ class _Tracer(TorchFunctionMode):
     def _find(self, tensor: object) -> tuple[nn.Module, Call] | None:
         found = self._calls.get(id(tensor))
         return found if found is not None and found[1].output() is tensor else None
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def tensors_in(value: object) -> Iterator[Tensor]:

@@ -147,7 +147,7 @@ class SupernetTrainer:
 
     def _pass(self, split: Split, epoch: int, *, moves_architecture: bool) -> tuple[float, float, float]:
         """Take one step a batch of ``split``; return the mean loss, clean loss and faulty loss."""
-        study = self.architecture_loss.study if moves_architecture else self.objective.study
+        study = f"{self.key} {'architecture' if moves_architecture else 'weights'}"
         sums, steps = torch.zeros(3, dtype=torch.float64), 0
         drawn = batches(
             *split,

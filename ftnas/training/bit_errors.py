@@ -30,11 +30,6 @@ class RandBET:
     gate: float
     clip: float
 
-    @property
-    def study(self) -> str:
-        """Name of the stream that steps are drawn from."""
-        return self.descent.study
-
     def gradient(self, model: nn.Module, forward: Forward, step: Step) -> Losses:
         """Put the gradient of ``step`` into the parameters' ``grad``."""
         losses = self.descent.gradient(model, forward, step)
@@ -42,7 +37,7 @@ class RandBET:
         if not faults or float(losses.clean) >= self.gate:
             return losses
         with averaged_gradients(model, clip=self.clip):
-            faulty = faulty_loss(model, forward, step, faults, study=self.study)
+            faulty = faulty_loss(model, forward, step, faults, study=self.descent.loss.study)
             faulty.backward()
         return _with_faulty(losses, faulty)
 
@@ -59,11 +54,6 @@ class WorstBits:
     descent: Descent
     gate: float
     clip: float
-
-    @property
-    def study(self) -> str:
-        """Name of the stream that steps are drawn from."""
-        return self.descent.study
 
     def gradient(self, model: nn.Module, forward: Forward, step: Step) -> Losses:
         """Put the gradient of ``step`` into the parameters' ``grad``."""

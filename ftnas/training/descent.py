@@ -17,11 +17,6 @@ class Descent:
 
     loss: FaultTolerantLoss
 
-    @property
-    def study(self) -> str:
-        """Name of the stream that steps are drawn from."""
-        return self.loss.study
-
     def without_penalties(self) -> Descent:
         """Return the same, of the cross-entropies alone."""
         return replace(self, loss=replace(self.loss, penalties=NO_PENALTIES))

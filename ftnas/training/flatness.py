@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ftnas.quantization import CleanBatchNorm, QuantizedLayer, quantized_layers
+from ftnas.quantization import CleanBatchNorm, QuantizedLayer, weighted_layers
+from ftnas.runtime import evaluating
 from ftnas.training.descent import Descent
 from ftnas.training.loss import Forward, Losses, Step
 from ftnas.training.schedules import Number, value_at
@@ -24,21 +25,20 @@ Key = TypeVar("Key")
 
 @dataclass(frozen=True)
 class Radius:
-    """How far the worst point nearby may be: ``rho``, or a share ``relative`` of the weights' norm.
+    """How far the worst point nearby may be: an amount, or a share of the norm of all weights.
 
     An absolute radius does not carry over from one net, bit width or range to another; a relative one does better.
     """
 
-    rho: Number | None = 0.1
-    relative: Number | None = None
+    amount: Number
+    is_relative: bool = False
 
     def at(self, time: float, model: nn.Module) -> float:
         """Return the radius after the share ``time`` of the training of ``model``."""
-        if self.relative is None:
-            return value_at(self.rho if self.rho is not None else 0.0, time)
-        share = value_at(self.relative, time)
-        layers = quantized_layers(model).values()
-        return share * float(_norm(layer.weight for layer in layers if layer.kind != "sum")) if share else 0.0
+        amount = value_at(self.amount, time)
+        if not amount or not self.is_relative:
+            return amount
+        return amount * float(_norm(layer.weight for layer in weighted_layers(model).values()))
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,6 @@ class SAM:
 
     descent: Descent
     radius: Radius
-
-    @property
-    def study(self) -> str:
-        """Name of the stream that steps are drawn from."""
-        return self.descent.study
 
     def gradient(self, model: nn.Module, forward: Forward, step: Step) -> Losses:
         """Put the gradient of ``step`` into the parameters' ``grad``."""
@@ -81,11 +76,6 @@ class SAQ:
     descent: Descent
     radius: Radius
 
-    @property
-    def study(self) -> str:
-        """Name of the stream that steps are drawn from."""
-        return self.descent.study
-
     def gradient(self, model: nn.Module, forward: Forward, step: Step) -> Losses:
         """Put the gradient of ``step`` into the parameters' ``grad``."""
         radius = self.radius.at(step.time, model)
@@ -109,21 +99,19 @@ def sharpness(model: nn.Module, images: Tensor, labels: Tensor, rho: float) -> f
 
     ``L(W + rho g / |g|) - L(W)`` over ``images`` ``[N, ...]``, in evaluation mode; nothing of ``model`` is changed.
     """
-    was_training = model.training
-    model.eval()
     kept = {parameter: parameter.grad for parameter in model.parameters()}
+    watching = Watching()
     try:
-        watching = Watching()
-        with torch.enable_grad(), seen_through(watching, None):
-            loss = F.cross_entropy(model(images), labels)
-        loss.backward()
-        moves = _moves(dict(watching.gradients()), rho)
-        with torch.no_grad(), seen_through(Shifting(moves), None):
-            worst = F.cross_entropy(model(images), labels)
+        with evaluating(model):
+            with torch.enable_grad(), seen_through(watching, None):
+                loss = F.cross_entropy(model(images), labels)
+            loss.backward()
+            moves = _moves(watching.gradients(), rho)
+            with torch.no_grad(), seen_through(Shifting(moves), None):
+                worst = F.cross_entropy(model(images), labels)
     finally:
         for parameter, gradient in kept.items():
             parameter.grad = gradient
-        model.train(was_training)
     return float(worst) - float(loss.detach())
 
 

@@ -21,10 +21,6 @@ from ftnas.training.robustness import RobustnessSettings
 class Objective(Protocol):
     """What a trainer asks for the gradient of a step."""
 
-    @property
-    def study(self) -> str:
-        """Name of the stream that steps are drawn from."""
-
     def gradient(self, model: nn.Module, forward: Forward, step: Step) -> Losses:
         """Put the gradient of ``step`` into the ``grad`` of the parameters of ``model``, which have none yet.
 
@@ -65,17 +61,10 @@ OBJECTIVES: Mapping[str, Build] = {
     "qat": _plain,
     "ftt": _mixed,
     "randbet": _randbet,
-    "sam": lambda settings, loss: SAM(Descent(loss), radius_of(settings)),
-    "saq": lambda settings, loss: SAQ(Descent(loss), radius_of(settings)),
+    "sam": lambda settings, loss: SAM(Descent(loss), Radius(settings.radius, settings.radius_is_relative)),
+    "saq": lambda settings, loss: SAQ(Descent(loss), Radius(settings.radius, settings.radius_is_relative)),
     "worst_bits": _worst_bits,
 }
-
-
-def radius_of(settings: RobustnessSettings) -> Radius:
-    """Return the radius that ``settings`` ask for: rho = 0.1 where they say nothing."""
-    if settings.rho is None and settings.relative_rho is None:
-        return Radius()
-    return Radius(settings.rho, settings.relative_rho)
 
 
 def build_objective(settings: RobustnessSettings, faults: Sequence[AnyFault], *, study: str) -> Objective:

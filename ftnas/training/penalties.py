@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ftnas.errors import ConfigError
-from ftnas.quantization import Activation, QuantizedLayer, Rectifier, Term, quantized_layers, rectified_with
+from ftnas.quantization import Activation, Rectifier, Term, rectified_with, weighted_layers
+from ftnas.runtime import evaluating
 from ftnas.training.schedules import Number, value_at
 
 # Modules whose output is 0 for half of all values, so that a net can have sparse activations.
@@ -56,7 +57,7 @@ def lipschitz_excess(model: nn.Module, bound: float) -> Tensor:
     The smaller of W'W and WW' is taken: their terms differ by bound^4 for each row more, so their gradients are one.
     """
     terms = []
-    for layer in _weighted(model):
+    for layer in weighted_layers(model).values():
         matrix = layer.weight.flatten(1)
         gram = matrix @ matrix.T if len(matrix) <= matrix.shape[1] else matrix.T @ matrix
         terms.append((gram - bound**2 * torch.eye(len(gram), device=gram.device)).square().sum())
@@ -65,7 +66,11 @@ def lipschitz_excess(model: nn.Module, bound: float) -> Tensor:
 
 def weight_ranges(model: nn.Module) -> list[nn.Parameter]:
     """Return the trainable ends of weight ranges."""
-    return [layer.learned_weight_limit for layer in _weighted(model) if hasattr(layer, "learned_weight_limit")]
+    return [
+        layer.learned_weight_limit
+        for layer in weighted_layers(model).values()
+        if hasattr(layer, "learned_weight_limit")
+    ]
 
 
 @dataclass(frozen=True)
@@ -183,16 +188,10 @@ def zero_share(model: nn.Module, images: Tensor) -> float:
         module.register_forward_hook(lambda module, inputs, output: shares.append((output == 0).float().mean()))
         for module in activations_of(model)
     ]
-    was_training = model.training
-    model.eval()
     try:
-        model(images)
+        with evaluating(model):
+            model(images)
     finally:
-        model.train(was_training)
         for hook in hooks:
             hook.remove()
     return float(torch.stack(shares).mean())
-
-
-def _weighted(model: nn.Module) -> list[QuantizedLayer]:
-    return [layer for layer in quantized_layers(model).values() if layer.kind != "sum"]

@@ -9,12 +9,13 @@ from pydantic import Field, model_validator
 
 from ftnas.configuration import Section
 from ftnas.training.faults import AnyFault, TrainingFault, faults_at
-from ftnas.training.schedules import Amount, Share, constant
+from ftnas.training.schedules import Amount, Schedule, Share, constant
 
 ObjectiveName = Literal["qat", "ftt", "randbet", "sam", "saq", "worst_bits"]
 SHARP: tuple[ObjectiveName, ...] = ("sam", "saq")
 UNDER_BIT_ERRORS: tuple[ObjectiveName, ...] = ("randbet", "worst_bits")
 
+RHO = 0.1  # a radius that was safe in every net tried; 0.6 destroys some
 GATE = 1.75  # the clean loss below which RandBET begins, for ten classes (arXiv 2006.13977)
 # The largest weight where weights are clipped by default. ResNet-20 at 0.28 of its width on digits, fault-tolerantly
 # trained and measured under adSAF at 3 %: 90.5 % without, 93.7 % at 0.2, 96.4 % at 0.1 (100 chips, ± 0.9 to 0.3).
@@ -88,6 +89,16 @@ class RobustnessSettings(Section):
     def gate(self) -> float:
         """The clean loss below which errors begin."""
         return GATE if self.loss_gate is None else self.loss_gate
+
+    @property
+    def radius_is_relative(self) -> bool:
+        """Whether ``radius`` is a share of the norm of all weights."""
+        return self.relative_rho is not None
+
+    @property
+    def radius(self) -> Schedule:
+        """The radius of ``sam`` and ``saq``."""
+        return self.relative_rho or self.rho or constant(RHO)
 
     def largest_weight(self, faults: Sequence[AnyFault]) -> float | None:
         """Return the magnitude that weights are cut off at after each step; ``None`` for no end.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ftnas.data import batches
 from ftnas.errors import TrainingError
 from ftnas.faults import Fault
-from ftnas.quantization import quantized_layers
+from ftnas.quantization import weighted_layers
 from ftnas.training.checkpoints import load_checkpoint, save_checkpoint
 from ftnas.training.loss import Step
 from ftnas.training.objectives import Objective, build_objective, penalties_of
@@ -86,7 +86,17 @@ def train(
     saved = time.monotonic()
     for epoch in range(len(records), settings.epochs):
         with noticing_radius(model, settings, epoch=epoch, checkpoint=checkpoint):
-            records.append(_train_epoch(model, images, labels, settings, optimizer, objective, epoch, largest=largest))
+            drawn = batches(
+                images,
+                labels,
+                batch_size=settings.batch_size,
+                augmentation=settings.augmentation,
+                key=(key, epoch),
+            )
+            steps = len(images) // settings.batch_size
+            records.append(
+                _train_epoch(model, drawn, settings, optimizer, objective, epoch, steps=steps, largest=largest)
+            )
         on_epoch(records[-1])
         # A radius that is too large is noticed late, and what was good until then is worth keeping.
         due = settings.objective in SHARP or time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS
@@ -98,23 +108,19 @@ def train(
 
 def _train_epoch(
     model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
+    drawn: Iterable[tuple[Tensor, Tensor]],
     settings: TrainingSettings,
     optimizer: torch.optim.SGD,
     objective: Objective,
     epoch: int,
     *,
+    steps: int,
     largest: float | None,
 ) -> EpochRecord:
     model.train()
-    began, steps = time.monotonic(), len(images) // settings.batch_size
-    parameters = list(model.parameters())
+    began, parameters = time.monotonic(), list(model.parameters())
     sums = torch.zeros(4, dtype=torch.float64)
-    epoch_batches = batches(
-        images, labels, batch_size=settings.batch_size, augmentation=settings.augmentation, key=(objective.study, epoch)
-    )
-    for step, (x, y) in enumerate(epoch_batches):
+    for step, (x, y) in enumerate(drawn):
         chip = epoch * steps + step
         done = chip / (settings.epochs * steps)
         set_learning_rate(optimizer, cosine(settings.learning_rate, settings.final_learning_rate, done))
@@ -145,9 +151,8 @@ def take_step(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], 
 def bound_weights(model: nn.Module, largest: float | None) -> None:
     """Cut the weights of quantised layers off at the magnitude ``largest`` (Stutz et al., arXiv 2006.13977)."""
     if largest is not None:
-        for layer in quantized_layers(model).values():
-            if layer.kind != "sum":
-                layer.weight.clamp_(-largest, largest)
+        for layer in weighted_layers(model).values():
+            layer.weight.clamp_(-largest, largest)
 
 
 @contextmanager
@@ -166,11 +171,9 @@ def noticing_radius(
             raise
     if settings.objective not in SHARP or _is_finite(model):
         return
-    key = "relative_rho" if settings.relative_rho is not None else "rho"
-    given = settings.relative_rho or settings.rho
-    value = "0.1" if given is None else f"{given.highest:g}"
+    key, value = "relative_rho" if settings.radius_is_relative else "rho", settings.radius.highest
     kept = f"; {checkpoint} holds the last good epoch" if checkpoint is not None and checkpoint.exists() else ""
-    raise TrainingError(f"training.{key}: {value} makes weights and loss infinite in epoch {epoch}; take less{kept}")
+    raise TrainingError(f"training.{key}: {value:g} makes weights and loss infinite in epoch {epoch}; take less{kept}")
 
 
 def _is_finite(model: nn.Module) -> bool:
