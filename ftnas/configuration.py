@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ftnas.errors import ConfigError
+from ftnas.errors import ConfigError, one_line
+
+LARGEST = 2**18  # bytes of a YAML file, whose parser takes seconds for them
+MOST_PARTS = 100_000  # of its content, each alias counted with all that it stands for
+MOST_MISTAKES = 20  # that are told of one file
+
+# What becomes the name of a folder: no path, and nothing that is hidden.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$", max_length=100)]
 
 
 class Section(BaseModel):
@@ -25,17 +32,58 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping.
 
     Raises:
-        ConfigError: the file is missing, is not YAML, or holds no mapping.
+        ConfigError: the file is missing, is not YAML, holds no mapping, or more than a configuration ever does.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if path.exists() and not path.is_file() and not path.is_dir():  # reading a pipe could wait without end
+            raise ConfigError(f"{path}: cannot be read (it is not a file)")
+        if path.stat().st_size > LARGEST:
+            raise ConfigError(f"{path}: holds more than {LARGEST} bytes, which no configuration needs")
+        content = _loaded(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ConfigError(f"{path}: is not YAML ({' '.join(str(error).split())})") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: a mapping of keys is needed, found {type(content).__name__}")
     return content
+
+
+def _loaded(text: str) -> Any:
+    """Return plain data: text in YAML names no types but its own, and runs nothing.
+
+    Raises:
+        ValueError: it is no YAML, or a few aliases stand for more than the memory holds.
+    """
+    try:
+        content = yaml.safe_load(text)
+        _parts(content, {})
+    except RecursionError:
+        raise ValueError("it is nested too deeply, or a part of it holds itself") from None
+    # Of numbers, dates and the like that are none, the parser says whatever Python says.
+    except (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, TypeError) as error:
+        raise ValueError(str(error)) from None
+    return content
+
+
+def _parts(content: Any, known: dict[int, int]) -> int:
+    """Return of how many parts ``content`` is made; ``known`` are those of what was counted, by identity.
+
+    Raises:
+        ValueError: it has too many, or a text in it that no file's name and no terminal takes.
+    """
+    if isinstance(content, str):
+        if "\0" in content or (not content.isascii() and any("\ud800" <= letter <= "\udfff" for letter in content)):
+            raise ValueError("a text in it holds a zero, or half of a character")
+        return 1
+    if not isinstance(content, dict | list | tuple | set):
+        return 1
+    if id(content) not in known:
+        inner = [*content, *content.values()] if isinstance(content, dict) else content
+        known[id(content)] = 1 + sum(_parts(part, known) for part in inner)
+        if known[id(content)] > MOST_PARTS:
+            raise ValueError(f"it has more than {MOST_PARTS} parts, which no configuration needs")
+    return known[id(content)]
 
 
 def override(content: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
@@ -53,8 +101,8 @@ def override(content: Mapping[str, Any], assignments: Sequence[str]) -> dict[str
                 raise ConfigError(f"--set {assignment}: {key} is a value, not a section")
             place = child
         try:
-            place[last] = yaml.safe_load(text)
-        except yaml.YAMLError:
+            place[last] = _loaded(text)
+        except ValueError:
             raise ConfigError(f"--set {assignment}: {text!r} is not a YAML value") from None
     return result
 
@@ -64,7 +112,10 @@ def validate(section: type[AnySection], content: Mapping[str, Any], *, source: s
     try:
         return section.model_validate(content)
     except ValidationError as error:
-        lines = [f"{source}: {_place(e['loc'])}: {_reason(section, e)}" for e in _mistakes(error)]
+        mistakes = _mistakes(error)
+        lines = [one_line(f"{source}: {_place(e['loc'])}: {_reason(section, e)}") for e in mistakes[:MOST_MISTAKES]]
+        if len(mistakes) > MOST_MISTAKES:
+            lines.append(f"{source}: {len(mistakes) - MOST_MISTAKES} more mistakes like these")
         raise ConfigError("\n".join(lines)) from None
 
 

@@ -1,12 +1,32 @@
 """What a user can get wrong. The command line turns each of these into one line and exit code 2."""
 
+LONGEST = 1500  # characters of a line
+
+
+def one_line(text: str) -> str:
+    """Return ``text`` as one line that is safe to show.
+
+    Names out of files may hold anything, such as what moves a terminal's cursor: it becomes a question mark.
+    """
+    plain = "".join(letter if letter.isprintable() else " " if letter in "\n\r\t" else "?" for letter in text.strip())
+    cut = LONGEST // 2 - 3  # of one that is too long the middle goes: what is wrong stands at its ends
+    return plain if len(plain) <= LONGEST else f"{plain[:cut]} ... {plain[-cut:]}"
+
 
 class FtnasError(Exception):
-    """A mistake in what the user gave; the message names it and says what is allowed."""
+    """A mistake in what the user gave; the message, one line of plain text, names it and says what is allowed."""
+
+    has_lines = False  # whether the message may have several, one for each mistake
+
+    def __init__(self, message: str = "") -> None:
+        lines = message.split("\n") if self.has_lines else [message]
+        super().__init__("\n".join(map(one_line, lines)))
 
 
 class ConfigError(FtnasError):
-    """A configuration file or an override is wrong."""
+    """A configuration file or an override is wrong: a line for each mistake."""
+
+    has_lines = True
 
 
 class SpaceError(FtnasError):
@@ -47,3 +67,7 @@ class HardeningError(FtnasError):
 
 class SpikingError(FtnasError):
     """A spiking net, its file or its task is impossible."""
+
+
+class LaunchError(FtnasError):
+    """Trainings cannot be launched on a training service, or some that were failed."""
