@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ftnas.configuration import Section
 from ftnas.errors import DataError
+from ftnas.runtime import moved
 
 
 class Augmentation(Section):
@@ -63,7 +64,7 @@ class Changes:
     def to(self, device: torch.device) -> Changes:
         """Return these changes on ``device``."""
         fields = (self.top, self.left, self.mirrored, self.hole_row, self.hole_column)
-        return Changes(*(field.to(device) for field in fields))
+        return Changes(*(moved(field, device) for field in fields))
 
 
 def draw_changes(

@@ -76,6 +76,8 @@ def _read_folder(folder: Path) -> dict[str, Batch]:
 def _content(path: Path) -> bytes:
     try:
         _check_size(path.stat().st_size, source=str(path))
+        if not path.is_file():
+            raise DataError(f"{path}: is not a file")
         return path.read_bytes()
     except FileNotFoundError:
         raise DataError(f"{path}: is missing; CIFAR-10 needs {', '.join(BATCHES)}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,10 @@ from ftnas.runtime import keyed_generator
 PARTS = ("train", "test")
 TRAIN_SHARE = 0.8
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+# Pillow's names of these formats. It would find others by their content, and run Ghostscript for one of them.
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+PIXELS = 2**24  # of an image, at most
+PACKED, FREE = 200, 2**26  # as for npz: how many times its files all pixels may be, above so many bytes
 # What Pillow calls images of one channel and of three; palettes become colours.
 GREY, COLOUR = ("1", "L"), ("P", "RGB")
 
@@ -109,6 +114,7 @@ def _pixels(train: Sequence[tuple[Path, int]], test: Sequence[tuple[Path, int]],
     """Read all images, which must have the shape of one of them."""
     like = train[0][0]
     shape = _image(like).shape
+    _check_sizes([file for part in (train, test) for file, _ in part], like, shape)
     images, labels = [], []
     for part in (train, test):
         pixels = np.empty((len(part), *shape), np.uint8)
@@ -122,16 +128,29 @@ def _pixels(train: Sequence[tuple[Path, int]], test: Sequence[tuple[Path, int]],
     return Pixels(images[0], labels[0], images[1], labels[1], classes)
 
 
+def _check_sizes(files: Sequence[Path], like: Path, shape: tuple[int, ...]) -> None:
+    """Refuse images that are packed so well that they hold next to nothing, but would fill the memory."""
+    pixels, packed = len(files) * math.prod(shape), sum(file.stat().st_size for file in files)
+    if pixels > FREE + PACKED * packed:
+        raise DataError(
+            f"{like}: {len(files)} images as this one, {_size(shape)}, unpack to more than {PACKED} times their files"
+        )
+
+
 def _image(file: Path) -> NDArray[np.uint8]:
     """Return one image ``[C, H, W]``."""
-    from PIL import Image, UnidentifiedImageError  # only this data set needs it
+    from PIL import Image  # only this data set needs it
 
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=FORMATS) as image:
+            if image.width * image.height > PIXELS:
+                raise DataError(f"{file}: is {image.width}x{image.height}; images of up to {PIXELS} pixels are read")
             if image.mode not in (*GREY, *COLOUR):
                 raise DataError(f"{file}: is an image of mode {image.mode}; allowed are {', '.join((*GREY, *COLOUR))}")
             pixels = np.asarray(image.convert("L" if image.mode in GREY else "RGB"), np.uint8)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # its readers of old formats say whatever Python says
         what = " ".join(str(error).split())[:120]
         raise DataError(f"{file}: is not a whole image ({what or type(error).__name__})") from None
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))

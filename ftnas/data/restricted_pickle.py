@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ftnas.errors import DataError
 
+INSTRUCTIONS = 1_000_000  # of a pickle, at most; a published batch has some 60,000
 MEMO_WRITERS = ("PUT", "BINPUT", "LONG_BINPUT")
 NUMBERS = frozenset({"b1", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8"})
 
@@ -42,11 +43,14 @@ def read_mapping(content: bytes, *, source: str) -> dict[str, Any]:
 
 
 def _check_memo(content: bytes) -> None:
-    """Refuse memo positions beyond the pickle's own length.
+    """Refuse memo positions beyond the pickle's own length, and more instructions than images need.
 
-    The unpickler reserves 16 bytes for every position up to the one named, so ten bytes could ask for 34 GB.
+    The unpickler reserves 16 bytes for every position up to the one named, so ten bytes could ask for 34 GB; and an
+    instruction of one byte makes a list of 56.
     """
-    for instruction, argument, _ in pickletools.genops(content):
+    for number, (instruction, argument, _) in enumerate(pickletools.genops(content)):
+        if number == INSTRUCTIONS:
+            raise ValueError(f"more than {INSTRUCTIONS} instructions")
         if instruction.name in MEMO_WRITERS and int(argument or 0) > len(content):
             raise ValueError(f"memo position {argument}")
 

@@ -44,7 +44,7 @@ from ftnas.faults.models import (
     StuckBit,
     StuckCell,
 )
-from ftnas.quantization import FixedPoint, Number
+from ftnas.quantization import FixedPoint, Number, stays_on_device
 
 Table = NDArray[np.int32]
 Reals = NDArray[np.float32]
@@ -65,14 +65,14 @@ class Mechanism:
         numbers: (fault, events, format, whole clean tensor) -> int32 ``[n, k]``, the numbers that events stand for.
         join: how each of the n numbers of several events on one value become one.
         change: (fault, codes ``[m]``, numbers ``[n, m]``, format, clean) -> faulty codes ``[m]``; or, where
-            ``analogue``, the same with float values.
+            ``analogue``, the same with float values. Codes and numbers are arrays, or tensors where the values are.
         analogue: whether it changes values rather than codes.
         words: whether it makes sense for float words.
     """
 
     numbers: Callable[[Any, Events, Any, Tensor], Table]
     join: tuple[np.ufunc, ...]
-    change: Callable[[Any, Any, Table, Any, Tensor], Any]
+    change: Callable[[Any, Any, Any, Any, Tensor], Any]
     analogue: bool = False
     words: bool = True
 
@@ -103,6 +103,11 @@ def is_analogue(fault: Fault) -> bool:
 def can_be_rows(fault: Fault) -> bool:
     """Return whether ``mask_rows`` can say what ``fault`` does to a fixed-point code."""
     return MECHANISMS[type(fault)].change in (_flip, _mask, _bias) and getattr(fault, "bias", "any_bit") == "any_bit"
+
+
+def looks_at_all(fault: Fault) -> bool:
+    """Return whether what ``fault`` does to an output depends on the largest value of the whole batch."""
+    return isinstance(fault, MacBitBias) and fault.bias == "published"
 
 
 def mask_rows(fault: Fault, effect: Effect) -> Table:
@@ -199,7 +204,8 @@ def _bias_table() -> Table:
 
 def _bias(fault: BitBias | MacBitBias, codes: Words, biases: Table, number: FixedPoint, clean: Tensor) -> Words:
     if isinstance(fault, MacBitBias) and fault.bias == "published":
-        largest = min(_largest_code(number, clean), number.high)
+        largest = _largest_code(number, clean)
+        largest = largest.clamp(max=number.high) if isinstance(largest, Tensor) else min(largest, number.high)
         changed: Words = (codes + 2 ** (number.bits - 1)).clip(max=largest)
     else:
         changed = (codes + biases[0]).clip(number.low, number.high)
@@ -227,16 +233,17 @@ def _whole(fault: StuckCell, codes: Words, cells: Table, number: FixedPoint, cle
     return _pair(codes, cells, number, reach=_largest_code(number, clean))
 
 
-def _largest_code(number: FixedPoint, clean: Tensor) -> int:
-    """Return the largest magnitude of ``clean`` in steps."""
-    return round(float((clean.detach().float() / number.scale_of(clean)).abs().amax()))
+def _largest_code(number: FixedPoint, clean: Tensor) -> int | Tensor:
+    """Return the largest magnitude of ``clean`` in steps, as a tensor where the host should not wait for it."""
+    largest = (clean.detach().float() / number.scale_of(clean)).abs().amax()
+    return largest.round().to(torch.int32) if stays_on_device(clean) else round(float(largest))
 
 
 def _bitwise(fault: BitwiseStuckCell, codes: Words, cells: Table, number: FixedPoint, clean: Tensor) -> Words:
     return _pair(codes.clip(-number.high, number.high), cells, number, reach=number.high)
 
 
-def _pair(codes: Words, cells: Table, number: FixedPoint, *, reach: int) -> Words:
+def _pair(codes: Words, cells: Table, number: FixedPoint, *, reach: int | Tensor) -> Words:
     """Return positive minus negative cell, each holding what it keeps or is set to (at most ``reach``)."""
     keep_positive, set_positive, keep_negative, set_negative = cells
     positive = (codes.clip(min=0) & keep_positive) | (set_positive & reach)
@@ -249,20 +256,27 @@ def _normals(fault: LogNormal | Gaussian, events: Events, number: Number, clean:
     return events.amount[None]
 
 
-def _multiply(fault: LogNormal, values: Reals, normals: Table, number: Number, clean: Tensor) -> Reals:
-    varied: Reals = values * np.exp(fault.sigma * normals[0].view(np.float32))
-    return varied
+def _multiply(fault: LogNormal, values: Any, normals: Any, number: Number, clean: Tensor) -> Any:
+    noise = fault.sigma * _standard(normals)
+    return values * (noise.exp() if isinstance(noise, Tensor) else np.exp(noise))
 
 
-def _add(fault: Gaussian, values: Reals, normals: Table, number: Number, clean: Tensor) -> Reals:
-    noise = fault.sigma * normals[0].view(np.float32)
+def _add(fault: Gaussian, values: Any, normals: Any, number: Number, clean: Tensor) -> Any:
+    noise = fault.sigma * _standard(normals)
     if fault.target == "weights":
-        varied: Reals = values + noise * float(clean.detach().abs().amax())
-        return varied
+        largest = clean.detach().abs().amax()
+        return values + noise * (largest if isinstance(noise, Tensor) else float(largest))
     if not isinstance(number, FixedPoint):
         raise FaultError(f"{fault.name} is relative to the range of fixed-point numbers, got {number}")
-    end = max(abs(end) for end in number.ends)
-    return number.decode_at(number.encode_at(values + noise * end))
+    if isinstance(noise, Tensor):
+        return number.decode(number.encode(values + noise * number.reach))
+    return number.decode_at(number.encode_at(values + noise * number.reach))
+
+
+def _standard(normals: Table | Tensor) -> Any:
+    """Return the standard normals that the bits in row 0 of ``normals`` are."""
+    row = normals[0]
+    return row.view(torch.float32) if isinstance(row, Tensor) else row.view(np.float32)
 
 
 _ONE_BIT: Table = np.left_shift(np.int32(1), BIT.clip(0, 31), dtype=np.int32)

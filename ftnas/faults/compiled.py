@@ -176,8 +176,9 @@ class _FixedLayer(nn.Module):
         number = seen.site.number
         if not isinstance(number, FixedPoint) or isinstance(number.scale, tuple):
             raise FaultError(f"{seen.site.name}: only fixed-point outputs can be compiled, got {number}")
+        scale = float(number.scale)
         self.layer, self.site = layer, seen.site
-        self.scale, self.low, self.high = number.scale, number.low, number.high
+        self.scale, self.low, self.high = scale, number.low, number.high
         self.number, self.storage = number, layer.storage
         if seen.weight is not None:
             self.register_buffer("weight", seen.weight.clone())

@@ -7,17 +7,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import numpy as np
 from torch import Tensor, nn
 
+from ftnas.distributed import largest_, sharing
 from ftnas.errors import FaultError
 from ftnas.faults.applying import apply_, replace_value
 from ftnas.faults.chips import Chip, SitePlan, applies_to
-from ftnas.faults.codes import Effect, effect_of, is_analogue
+from ftnas.faults.codes import Effect, effect_of, is_analogue, looks_at_all
+from ftnas.faults.events import Integers
 from ftnas.faults.models import Fault, Target, duration
 from ftnas.faults.plans import Plan, check_plan
 from ftnas.faults.sites import Site, is_at, layer_paths, output_site, weight_site
 from ftnas.faults.texts import parse_faults
-from ftnas.quantization import Number, QuantizedLayer, current_tap, tapped
+from ftnas.quantization import Number, QuantizedLayer, Touched, current_tap, tapped
 
 Gradient = Literal["masked", "straight_through"]
 
@@ -45,10 +48,23 @@ class Injection:
 
     Attributes:
         first_image: which image of the data set the next batch begins with; may be set between forward passes.
+
+    Args:
+        batch_begins: the first image of the whole batch, where that is shared by processes and this one has images
+            from ``first_image``. All parts of a batch see the same weights.
     """
 
-    def __init__(self, model: nn.Module, source: Chip | Plan, *, first_image: int, gradient: Gradient) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        source: Chip | Plan,
+        *,
+        first_image: int,
+        gradient: Gradient,
+        batch_begins: int | None = None,
+    ) -> None:
         self.first_image = first_image
+        self._batch_begins = batch_begins
         self._model, self._source, self._gradient = model, source, gradient
         self._paths: _Paths = _Paths(model)
         self._weight_faults = _active(source, "weights")
@@ -56,9 +72,14 @@ class Injection:
         self._weight_effects: dict[tuple[str, int, bool, int | None], list[_Hit]] = {}
         self._applied: dict[_Key, int] = {}
         self._met: dict[_Key, int] = {}
-        self._effective: dict[_Key, int] = {}
+        self._effective: dict[_Key, int | Tensor] = {}
         fleeting = any(duration(fault) != "permanent" for _, fault in self._weight_faults)
         self._fleeting_weights = fleeting and not isinstance(source, Plan)
+
+    @property
+    def _pass(self) -> int:
+        """The first image of the forward pass, by which weight faults that do not last are told apart."""
+        return self.first_image if self._batch_begins is None else self._batch_begins
 
     @property
     def counts(self) -> dict[str, Count]:
@@ -70,7 +91,7 @@ class Injection:
 
     def _count(self, name: str, planned: Mapping[_Key, int]) -> Count:
         keys = [key for key in planned if key[0] == name]
-        effective = sum(self._effective.get(key, 0) for key in keys)
+        effective = sum(int(self._effective.get(key, 0)) for key in keys)
         return Count(
             planned=sum(planned[key] for key in keys),
             applied=sum(self._applied.get(key, 0) for key in keys),
@@ -93,30 +114,38 @@ class Injection:
         masked = [hit.effect.element for hit in hits if self._gradient == "masked" and not is_analogue(hit.fault)]
         return replace_value(weight, faulty, masked=masked)
 
-    def output(self, layer: nn.Module, features: Tensor, number: Number) -> None:
-        """Put the chip's faults into ``features`` ``[N, ...]``."""
+    def output(self, layer: nn.Module, features: Tensor, number: Number) -> Touched:
+        """Put the chip's faults into ``features`` ``[N, ...]``, and return which elements they met."""
         path = self._paths.find(layer) if self._feature_faults else None
         if path is None or not isinstance(layer, QuantizedLayer) or not layer.stores_output:
-            return
+            return NO_ELEMENTS
         site = output_site(path, layer, number, tuple(features.shape[1:]))
         images = range(self.first_image, self.first_image + len(features))
+        met = [NO_ELEMENTS]
         for index, fault in self._feature_faults:
             if applies_to(fault, site):
                 plan = self._source.site_plan(site, index, images)
-                self._hit_output(features, fault, plan, number)
+                # Asked of all processes, whether or not one of them has hits.
+                alone = sharing().size == 1 or not looks_at_all(fault)
+                clean = features if alone else largest_(features.detach().abs().amax())
+                met.append(self._hit_output(features, fault, plan, number, clean=clean))
+        return np.concatenate(met)
 
-    def _hit_output(self, features: Tensor, fault: Fault, plan: SitePlan, number: Number) -> None:
+    def _hit_output(self, features: Tensor, fault: Fault, plan: SitePlan, number: Number, *, clean: Tensor) -> Integers:
+        """Put the faults of ``plan`` into ``features``, and return the elements that they met."""
         key = (plan.site, plan.fault, None)
         self._applied[key] = self._applied.get(key, 0) + len(plan)
-        if len(plan):
-            effect = effect_of(fault, plan.events_from(self.first_image), number, features)
-            changed = apply_(features, fault, effect, number=number, clean=features)
-            self._met[key] = self._met.get(key, 0) + len(effect.element)
-            self._effective[key] = self._effective.get(key, 0) + changed
+        if not len(plan):
+            return NO_ELEMENTS
+        effect = effect_of(fault, plan.events_from(self.first_image), number, features)
+        changed = apply_(features, fault, effect, number=number, clean=clean)
+        self._met[key] = self._met.get(key, 0) + len(effect.element)
+        self._effective[key] = self._effective.get(key, 0) + changed
+        return effect.element
 
     def _weight_hits(self, site: Site, number: Number, weight: Tensor) -> list[_Hit]:
         """Return what hits the weight at ``site``: drawn once, or for each batch where weight faults do not last."""
-        first = self.first_image if self._fleeting_weights else None
+        first = self._pass if self._fleeting_weights else None
         known = (site.name, number.bits, number.signed, first)
         if known not in self._weight_effects:
             if self._fleeting_weights:  # those of other batches are done with
@@ -128,7 +157,7 @@ class Injection:
 
     def _weight_hit(self, site: Site, number: Number, weight: Tensor, index: int) -> _Hit:
         fault = self._source.faults[index]
-        first = None if duration(fault) == "permanent" else self.first_image
+        first = None if duration(fault) == "permanent" else self._pass
         plan = self._source.site_plan(site, index, None if first is None else range(first, first + 1))
         key = (site.name, index, first)
         self._applied[key] = len(plan)
@@ -169,6 +198,8 @@ def inject(
     with tapped(injection):
         yield injection
 
+
+NO_ELEMENTS: Integers = np.zeros(0, np.int64)
 
 # Site, index of the fault model, and of weight faults that do not last the first image of the batch.
 _Key = tuple[str, int, int | None]

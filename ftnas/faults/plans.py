@@ -152,7 +152,7 @@ def load_plan(path: Path, model: nn.Module) -> Plan:
         plan = _plan(metadata["plan"], tensors)
     except RunError as error:
         raise FaultError(str(error).partition(";")[0]) from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, KeyError, TypeError, ValueError) as error:
         raise FaultError(f"{path}: holds no fault plan of schema {SCHEMA} ({error!r})") from None
     check_plan(plan, model)
     return plan
@@ -161,14 +161,33 @@ def load_plan(path: Path, model: nn.Module) -> Plan:
 def _plan(content: Any, tensors: Mapping[str, Tensor]) -> Plan:
     if content["schema"] != SCHEMA:
         raise ValueError(f"schema {content['schema']}")
-    plans, images = {}, range(*content["images"])
+    study, chip, images = content["study"], content["chip"], range(*_whole_numbers(content["images"]))
+    if not isinstance(study, str) or not isinstance(chip, int) or len(content["images"]) != 2:
+        raise ValueError(f"study {study!r}, chip {chip!r}, images {content['images']!r}")
+    plans = {}
     for index, (name, fault, shape, bits) in enumerate(content["sites"]):
+        if not isinstance(name, str) or fault not in range(len(content["faults"])):
+            raise ValueError(f"fault {fault!r} at {name!r}")
+        _whole_numbers([*shape, bits])
         columns = [tensors[f"{index}.{column}"].numpy() for column in COLUMNS]
+        if any(column.ndim != 1 for column in columns) or len({len(column) for column in columns[:-1]}) > 1:
+            raise ValueError(f"events of different numbers at {name}")
         plans[name, fault] = SitePlan(name, fault, tuple(shape), bits, _events(*columns))
         if not _is_sound(plans[name, fault], columns, images):
             raise ValueError(f"impossible events at {name}")
-    faults = tuple(LISTED[text] if text in LISTED else parse_fault(text) for text in content["faults"])
-    return Plan(content["study"], content["chip"], faults, images, plans)
+    faults = tuple(LISTED[text] if text in LISTED else parse_fault(text) for text in map(str, content["faults"]))
+    return Plan(study, chip, faults, images, plans)
+
+
+def _whole_numbers(values: Any) -> list[int]:
+    """Return ``values`` if they are whole numbers from 0.
+
+    Raises:
+        ValueError: one is something else.
+    """
+    if not isinstance(values, list) or not all(type(value) is int and 0 <= value < 2**62 for value in values):
+        raise ValueError(f"whole numbers are needed, got {values!r}")
+    return values
 
 
 def _columns(events: Events) -> tuple[NDArray[np.int64] | NDArray[np.int32] | NDArray[np.int8], ...]:

@@ -6,6 +6,7 @@ from ftnas.quantization.conversion import expose, quantize
 from ftnas.quantization.converted import ConvertedLayer
 from ftnas.quantization.copies import RedundantCopy, inputs_of
 from ftnas.quantization.formats import FixedPoint, FloatWord, Number, Word
+from ftnas.quantization.host import left_on_device, stays_on_device
 from ftnas.quantization.layers import (
     Blend,
     LayerKind,
@@ -13,15 +14,21 @@ from ftnas.quantization.layers import (
     QuantizedLayer,
     QuantizedLinear,
     QuantizedSum,
-    assume_ranges,
-    quantized_layers,
-    set_momentum,
-    weighted_layers,
 )
+from ftnas.quantization.listing import assume_ranges, quantized_layers, set_momentum, weighted_layers
 from ftnas.quantization.normalisation import MOMENTUM, CleanBatchNorm, CleanBatchNorm2d
 from ftnas.quantization.rounding import power_of_two_above, snap, snap_, snap_learned
 from ftnas.quantization.storage import CodeHalf, Storage, WeightBound, WeightHalf, fixed_point, half_of, half_range
-from ftnas.quantization.taps import Tap, Unchanging, current_tap, statistics_run, tapped
+from ftnas.quantization.taps import (
+    Tap,
+    Touched,
+    Unchanging,
+    all_is_computed,
+    current_tap,
+    skipped,
+    statistics_run,
+    tapped,
+)
 
 __all__ = [
     "MOMENTUM",
@@ -47,10 +54,12 @@ __all__ = [
     "Storage",
     "Tap",
     "Term",
+    "Touched",
     "Unchanging",
     "WeightBound",
     "WeightHalf",
     "Word",
+    "all_is_computed",
     "assume_ranges",
     "current_tap",
     "expose",
@@ -58,15 +67,18 @@ __all__ = [
     "half_of",
     "half_range",
     "inputs_of",
+    "left_on_device",
     "power_of_two_above",
     "quantize",
     "quantized_layers",
     "rectified_with",
     "set_momentum",
+    "skipped",
     "snap",
     "snap_",
     "snap_learned",
     "statistics_run",
+    "stays_on_device",
     "tapped",
     "weighted_layers",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -40,6 +41,8 @@ class Range:
         """Read ``power_of_two``, ``max``, ``learned``, either of the first two ``_per_channel``, or ``fixed(0.5)``."""
         fixed = re.fullmatch(r"fixed\(([0-9.eE+-]+)\)", text.strip())
         if fixed:
+            if math.isinf(float(fixed.group(1))):
+                raise ValueError(f"{text} has no finite limit")
             return cls("fixed", float(fixed.group(1)))
         if text not in _WITHOUT_LIMIT:
             raise ValueError(f"unknown range {text!r}; choose from {', '.join(_WITHOUT_LIMIT)}, fixed(LIMIT)")

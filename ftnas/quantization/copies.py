@@ -13,7 +13,7 @@ from ftnas.quantization.choices import Quantization
 from ftnas.quantization.converted import ConvertedLayer
 from ftnas.quantization.formats import FixedPoint, Number
 from ftnas.quantization.layers import Blend, QuantizedConv2d, QuantizedLayer, QuantizedLinear, QuantizedSum
-from ftnas.quantization.normalisation import CleanBatchNorm
+from ftnas.quantization.normalisation import CleanBatchNorm, normalised_by_batch
 from ftnas.quantization.storage import Storage
 from ftnas.quantization.taps import skipped
 
@@ -62,6 +62,11 @@ class RedundantCopy(QuantizedLayer):
         per_channel = [getattr(self.whole, "bias", None), getattr(norm, "weight", None), getattr(norm, "bias", None)]
         return self.weight.numel() + len(self.channels) * sum(held is not None for held in per_channel)
 
+    @property
+    def has_own_weight(self) -> bool:
+        """Whether the copy keeps a weight, as that of a faulty chip does."""
+        return "weight" in self._buffers
+
     def __getattr__(self, name: str) -> Any:
         if name == "weight" and name not in self._buffers:
             return self.rows(self.whole.weight)
@@ -88,10 +93,12 @@ class RedundantCopy(QuantizedLayer):
     def weight_number(self, weight: Tensor, quantization: Quantization | None = None) -> Number:
         """Return the number format of the copy's weight: that of the layer's."""
         number = self.whole.weight_number(self.whole.weight, quantization)
-        if isinstance(number, FixedPoint) and isinstance(number.scale, tuple):
-            scale = tuple(number.scale[channel] for channel in self.channels.tolist())
-            return FixedPoint(number.bits, scale, number.signed)
-        return number
+        if not isinstance(number, FixedPoint) or not number.per_channel:
+            return number
+        scale = number.scale
+        if isinstance(scale, tuple):  # which the host knows, and has to know for what it computes itself
+            return FixedPoint(number.bits, tuple(scale[channel] for channel in self.channels.tolist()), number.signed)
+        return FixedPoint(number.bits, self.rows(torch.as_tensor(scale)), number.signed)
 
     def feature_number(self, quantization: Quantization | None = None) -> Number:
         """Return the number format of the output, which is the layer's."""
@@ -139,7 +146,7 @@ class RedundantCopy(QuantizedLayer):
         scale, shift = (None if held is None else self.rows(held) for held in (norm.weight, norm.bias))
         mean, variance = norm.running_mean, norm.running_var
         if norm.training or mean is None or variance is None:
-            return F.batch_norm(y, None, None, scale, shift, True, eps=norm.eps)
+            return normalised_by_batch(y, scale, shift, eps=norm.eps)
         return F.batch_norm(y, self.rows(mean), self.rows(variance), scale, shift, eps=norm.eps)
 
     def rows(self, x: Tensor) -> Tensor:

@@ -14,12 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ftnas.distributed import largest_, sharing
 from ftnas.errors import FaultError
 from ftnas.quantization.activations import Activation, Rectifier
 from ftnas.quantization.choices import Quantization, Range
 from ftnas.quantization.formats import FixedPoint, Number
+from ftnas.quantization.host import stays_on_device
 from ftnas.quantization.normalisation import MOMENTUM, CleanBatchNorm, CleanBatchNorm2d
-from ftnas.quantization.ranges import end_of, peak_of, start_
+from ftnas.quantization.ranges import end_of, ends_of, follow_, peak_of, start_
 from ftnas.quantization.rounding import snap, snap_, snap_learned
 from ftnas.quantization.storage import Storage
 from ftnas.quantization.taps import current_tap, skipped, statistics_run
@@ -50,11 +52,13 @@ class QuantizedLayer(nn.Module):
         is_step: whether the layer is one step in time of a register that its parent module is.
         feature_limit: the largest magnitude of an output so far, as a running mean; 0 before the first.
         storage: how weight and output are stored, if not as they are.
+        measured: whether a pass in training, through this object, has measured the range of the output.
     """
 
     kind: LayerKind = "sum"
     stores_output = True
     is_step = False
+    measured = False
     weight: Tensor
     feature_limit: Tensor
 
@@ -99,8 +103,10 @@ class QuantizedLayer(nn.Module):
         limits, bits = choice.weight_range, choice.weight_bits
         if choice.float_word is not None:
             return choice.float_word
+        if self.training and limits.policy != "fixed" and stays_on_device(weight):
+            return FixedPoint(bits, ends_of(limits, self._weight_peaks(weight, limits)) / 2 ** (bits - 1))
         if limits.per_channel:
-            peaks: list[float] = weight.detach().abs().flatten(1).amax(1).tolist()
+            peaks: list[float] = self._weight_peaks(weight, limits).tolist()
             return FixedPoint(bits, tuple(end_of(limits, peak) / 2 ** (bits - 1) for peak in peaks))
         return FixedPoint(bits, self._weight_limit(weight, limits) / 2 ** (bits - 1))
 
@@ -130,7 +136,12 @@ class QuantizedLayer(nn.Module):
         if isinstance(quantization, Blend):
             parts = zip(quantization.weights, quantization.choices, strict=True)
             return torch.stack([share * self.quantized_weight(weight, choice) for share, choice in parts]).sum(0)
-        tap = current_tap()
+        tap, (stored, number) = current_tap(), self.stored_weight(weight, quantization)
+        faulty = stored if tap is None else tap.weight(self, stored, number)
+        return faulty if self.storage is None else self.storage.read(faulty, stored)
+
+    def stored_weight(self, weight: Tensor, quantization: Quantization) -> tuple[Tensor, Number]:
+        """Return what is stored of ``weight`` without faults, and its format."""
         is_learned = quantization.weight_range.policy == "learned"
         if is_learned and statistics_run():
             start_(self.learned_weight_limit, weight)
@@ -139,9 +150,7 @@ class QuantizedLayer(nn.Module):
             on_grid = snap_learned(weight, self.learned_weight_limit, number)
         else:
             on_grid = snap(weight, number)
-        stored = on_grid if self.storage is None else self.storage.weight(on_grid, number)
-        faulty = stored if tap is None else tap.weight(self, stored, number)
-        return faulty if self.storage is None else self.storage.read(faulty, stored)
+        return (on_grid if self.storage is None else self.storage.weight(on_grid, number)), number
 
     def quantized_output(self, y: Tensor, quantization: Quantization | Blend) -> Tensor:
         """Return ``y`` on its grid, faulty where a tap says so. Changes ``y`` in place where it can."""
@@ -157,7 +166,7 @@ class QuantizedLayer(nn.Module):
         tap = current_tap()
         policy, number = quantization.feature_range.policy, self.feature_number(quantization)
         if policy == "learned" and isinstance(number, FixedPoint):
-            y = snap_learned(y, self.learned_feature_limit, number)
+            y = snap_learned(y, self.learned_feature_limit, number, parts=sharing().size)
         else:
             if policy == "fixed" and isinstance(number, FixedPoint):
                 # What a fixed range cuts off must get no gradient, or it grows without bound behind the clip.
@@ -177,29 +186,43 @@ class QuantizedLayer(nn.Module):
         if "learned" in policies:
             start_(self.learned_feature_limit, y, signed=signed)
         if not policies <= {"learned", "fixed"}:
-            first = float(self.feature_limit) <= ONLY_ZEROS
-            peak = peak_of(y, signed=signed).clamp_min_(ONLY_ZEROS)
-            self.feature_limit.lerp_(peak, 1.0 if first else self.momentum)
+            peak = largest_(peak_of(y, signed=signed)).clamp_min_(ONLY_ZEROS).to(self.feature_limit.dtype)
+            follow_(self.feature_limit, peak, self.momentum, nothing=ONLY_ZEROS)
+        self.measured = True
 
     def _weight_limit(self, weight: Tensor, limits: Range) -> float:
         if limits.policy == "fixed":
             return limits.limit
-        learned = self._learned("learned_weight_limit") if limits.policy == "learned" else 0.0
+        learned = float(self._learned("learned_weight_limit")) if limits.policy == "learned" else 0.0
         return end_of(limits, learned if learned > 0 else float(weight.detach().abs().amax()))
 
-    def _feature_limit(self, limits: Range) -> float | None:
+    def _weight_peaks(self, weight: Tensor, limits: Range) -> Tensor:
+        """Return what the range of ``weight``, or of each of its channels, must reach: ``[]`` or ``[out]``."""
+        if limits.per_channel:
+            return weight.detach().abs().flatten(1).amax(1)
+        peak = weight.detach().abs().amax()
+        if limits.policy != "learned":
+            return peak
+        learned = self._learned("learned_weight_limit")
+        return torch.where(learned > 0, learned, peak)
+
+    def _feature_limit(self, limits: Range) -> float | Tensor | None:
         """Return the end of the output's range; ``None`` where it is not known yet."""
         if limits.policy == "fixed":
             return limits.limit
-        learned = limits.policy == "learned"
-        limit = self._learned("learned_feature_limit") if learned else float(self.feature_limit)
-        return end_of(limits, limit) if limit else None
+        limit = self._learned("learned_feature_limit") if limits.policy == "learned" else self.feature_limit
+        if self.training and stays_on_device(limit):
+            # Looked at once: what a pass has measured, later ones need not ask the device for.
+            self.measured = self.measured or bool(limit)
+            return ends_of(limits, limit) if self.measured else None
+        known = float(limit)
+        return end_of(limits, known) if known else None
 
-    def _learned(self, name: str) -> float:
+    def _learned(self, name: str) -> Tensor:
         parameter: Tensor | None = getattr(self, name, None)
         if parameter is None:
             raise ValueError("a learned range must be among the choices that the layer was built with")
-        return float(parameter.detach())
+        return parameter.detach()
 
     def _description(self) -> str:
         return type(self).__name__ + (f" with a weight {tuple(self.weight.shape)}" if self.kind != "sum" else "")
@@ -304,28 +327,3 @@ class QuantizedSum(QuantizedLayer):
         for term in terms[2:]:
             total = total + term
         return total
-
-
-def set_momentum(model: nn.Module, momentum: float) -> None:
-    """Give the running statistics of every layer of ``model`` this ``momentum``; 1 forgets what was there."""
-    for layer in model.modules():
-        if isinstance(layer, (QuantizedLayer, CleanBatchNorm)):
-            layer.momentum = momentum
-
-
-def quantized_layers(model: nn.Module) -> dict[str, QuantizedLayer]:
-    """Return the quantised layers of ``model`` by module path."""
-    return {name: layer for name, layer in model.named_modules() if isinstance(layer, QuantizedLayer)}
-
-
-def weighted_layers(model: nn.Module) -> dict[str, QuantizedLayer]:
-    """Return those of the quantised layers of ``model`` that have a weight, by module path."""
-    return {name: layer for name, layer in quantized_layers(model).items() if layer.kind != "sum"}
-
-
-def assume_ranges(model: nn.Module) -> None:
-    """End each range of ``model`` that waits to be measured at 1: for a pass of which only shapes and costs count."""
-    for layer in quantized_layers(model).values():
-        for limit in (layer.feature_limit, getattr(layer, "learned_feature_limit", layer.feature_limit)):
-            with torch.no_grad():
-                limit.masked_fill_(limit == 0, 1.0)

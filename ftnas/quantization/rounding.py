@@ -17,6 +17,15 @@ def power_of_two_above(limit: float) -> float:
     return math.ldexp(1.0, exponent - 1 if mantissa == 0.5 else exponent)
 
 
+def powers_of_two_above(limits: Tensor) -> Tensor:
+    """Return ``power_of_two_above`` of each of ``limits``, as float32.
+
+    A float32's exponent goes up by one where adding all ones to its fraction carries, which is where that is not 0.
+    """
+    pattern = limits.detach().float().clamp_min(1e-5).view(torch.int32)
+    return ((pattern + 0x7FFFFF) & 0x7F800000).view(torch.float32)
+
+
 def snap_(x: Tensor, number: Number) -> Tensor:
     """Round ``x`` to the values of ``number`` in place; safe on the output of a convolution, batch norm or sum.
 
@@ -47,14 +56,14 @@ class _SnapLearned(torch.autograd.Function):
     """Quantise with a trainable range end (LSQ, arXiv 1902.08153, section 2.1)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, limit: Tensor, number: FixedPoint) -> Tensor:
+    def forward(ctx: Any, x: Tensor, limit: Tensor, number: FixedPoint, values: int) -> Tensor:
         ctx.save_for_backward(x)
-        ctx.number, ctx.scale = number, number.scale_of(x)
+        ctx.number, ctx.scale, ctx.values = number, number.scale_of(x), values
         snapped: Tensor = (x / ctx.scale).clamp(number.low, number.high).round() * ctx.scale
         return snapped
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
         (x,) = ctx.saved_tensors
         low, high = ctx.number.low, ctx.number.high
         ratio = x / ctx.scale
@@ -62,11 +71,18 @@ class _SnapLearned(torch.autograd.Function):
         slope = torch.where(inside, ratio.round() - ratio, ratio.clamp(low, high))
         gradient = gradients[0]
         # LSQ's step-size gradient scale, 1 / sqrt(N * high), keeps range and weight updates in proportion.
-        towards_scale = (gradient * slope).sum() / math.sqrt(x.numel() * high)
-        return gradient * inside, towards_scale / (high + 1), None
+        towards_scale = (gradient * slope).sum() / math.sqrt(ctx.values * high)
+        return gradient * inside, towards_scale / (high + 1), None, None
 
 
-def snap_learned(x: Tensor, limit: Tensor, number: FixedPoint) -> Tensor:
-    """Return ``x`` on the grid of ``number``, whose range ends at the trainable scalar ``limit``."""
-    snapped: Tensor = _SnapLearned.apply(x, limit, number)  # type: ignore[no-untyped-call]
+def snap_learned(x: Tensor, limit: Tensor, number: FixedPoint, *, parts: int = 1) -> Tensor:
+    """Return ``x`` on the grid of ``number``, whose range ends at the trainable scalar ``limit``.
+
+    Args:
+        x: the values.
+        limit: the end of their range.
+        number: the grid.
+        parts: of how many such tensors the batch is made, where several processes share it.
+    """
+    snapped: Tensor = _SnapLearned.apply(x, limit, number, parts * x.numel())  # type: ignore[no-untyped-call]
     return snapped

@@ -9,11 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
+import torch
 from torch import Tensor, nn
 
-from ftnas.quantization.formats import Number
+from ftnas.quantization.formats import Integers, Number
+
+# Elements of a tensor in logical order that may have changed; ``None`` says that any may have.
+Touched: TypeAlias = Integers | None
 
 
 class Tap(Protocol):
@@ -22,12 +26,18 @@ class Tap(Protocol):
     def weight(self, layer: nn.Module, weight: Tensor, number: Number) -> Tensor:
         """Return the weight to use instead of ``weight``, which holds values of ``number``; it is not to be changed."""
 
-    def output(self, layer: nn.Module, features: Tensor, number: Number) -> None:
-        """Change ``features`` ``[N, C, H, W]`` or ``[N, C]``, which are values of ``number``, in place."""
+    def output(self, layer: nn.Module, features: Tensor, number: Number) -> Touched:
+        """Change ``features`` ``[N, C, H, W]`` or ``[N, C]``, which are values of ``number``, in place.
+
+        Returns:
+            Which elements may have changed, or ``None``.
+        """
 
 
 class Unchanging:
-    """A tap that changes nothing: under it layers compute all that faults could hit."""
+    """A tap that changes nothing: under it layers compute all that faults could hit, twice what would be the same."""
+
+    computes_all = True
 
     def weight(self, layer: nn.Module, weight: Tensor, number: Number) -> Tensor:
         """Return ``weight``."""
@@ -41,8 +51,8 @@ _TAP: ContextVar[Tap | None] = ContextVar("ftnas_tap", default=None)
 
 
 def current_tap() -> Tap | None:
-    """Return the active tap; ``None`` means a clean pass."""
-    return _TAP.get()
+    """Return the active tap; ``None`` means a clean pass, as compiled ones are: no graph reads a ``ContextVar``."""
+    return None if torch.compiler.is_compiling() else _TAP.get()
 
 
 def statistics_run() -> bool:
@@ -50,8 +60,13 @@ def statistics_run() -> bool:
 
     Such a tap has an attribute ``observes`` that is true; most have none.
     """
-    tap = _TAP.get()
+    tap = current_tap()
     return tap is None or bool(getattr(tap, "observes", False))
+
+
+def all_is_computed() -> bool:
+    """Return whether layers compute what they know already: the active tap has an attribute ``computes_all``."""
+    return bool(getattr(current_tap(), "computes_all", False))
 
 
 def skipped(layer: nn.Module) -> Tensor | None:
@@ -59,7 +74,7 @@ def skipped(layer: nn.Module) -> Tensor | None:
 
     A tap may have a method ``skip(layer)`` that returns such an output or ``None``; most have none.
     """
-    skip: Callable[[nn.Module], Tensor | None] | None = getattr(_TAP.get(), "skip", None)
+    skip: Callable[[nn.Module], Tensor | None] | None = getattr(current_tap(), "skip", None)
     return None if skip is None else skip(layer)
 
 
