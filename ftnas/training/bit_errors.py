@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ftnas.distributed import average_
 from ftnas.faults import Fault
 from ftnas.quantization import FixedPoint, QuantizedLayer, quantized_layers
-from ftnas.training.descent import Descent
+from ftnas.training.descent import Descent, average_gradients_
 from ftnas.training.faults import faults_at
 from ftnas.training.loss import Forward, Losses, Step, faulty_loss
 from ftnas.training.views import Shifting, Watching, seen_through
@@ -34,11 +35,12 @@ class RandBET:
         """Put the gradient of ``step`` into the parameters' ``grad``."""
         losses = self.descent.gradient(model, forward, step)
         faults = [fault for fault in faults_at(self.descent.loss.faults, step.time) if fault.rate]
-        if not faults or float(losses.clean) >= self.gate:
+        if not faults or is_shut(losses, self.gate):
             return losses
         with averaged_gradients(model, clip=self.clip):
             faulty = faulty_loss(model, forward, step, faults, study=self.descent.loss.study)
             faulty.backward()
+            average_gradients_(model.parameters())
         return _with_faulty(losses, faulty)
 
 
@@ -60,14 +62,25 @@ class WorstBits:
         watching = Watching()
         losses = self.descent.gradient(model, forward, step, view=watching)
         (flips,) = faults_at(self.descent.loss.faults, step.time)
-        if not flips.rate or float(losses.clean) >= self.gate:
+        if not flips.rate or is_shut(losses, self.gate):
             return losses
         shifts = worst_flips(model, watching.gradients(), flips)
         with averaged_gradients(model, clip=self.clip):
             with seen_through(Shifting(shifts), None):
                 faulty = F.cross_entropy(forward(step.images), step.labels)
             faulty.backward()
+            average_gradients_(model.parameters())
         return _with_faulty(losses, faulty)
+
+
+def is_shut(losses: Losses, gate: float) -> bool:
+    """Return whether the clean loss, the mean over processes, is not below ``gate`` yet.
+
+    It decides whether there is a second pass, so here the host waits for the device, once a step.
+    """
+    clean = losses.clean.clone()
+    average_([clean])
+    return float(clean) >= gate
 
 
 @contextmanager

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from torch import nn
 
+from ftnas.distributed import average_
 from ftnas.training.loss import FaultTolerantLoss, Forward, Losses, Step
 from ftnas.training.penalties import NO_PENALTIES
 from ftnas.training.views import View
@@ -25,4 +27,10 @@ class Descent:
         """Put the gradient of ``step``, the weights seen through ``view``, into the parameters' ``grad``."""
         losses = self.loss(model, forward, step, view=view)
         losses.total.backward()
+        average_gradients_(model.parameters())
         return losses
+
+
+def average_gradients_(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace the gradients that ``parameters`` have by their means over the processes that share the step."""
+    average_([parameter.grad for parameter in parameters if parameter.grad is not None])

@@ -33,12 +33,12 @@ class Radius:
     amount: Number
     is_relative: bool = False
 
-    def at(self, time: float, model: nn.Module) -> float:
-        """Return the radius after the share ``time`` of the training of ``model``."""
+    def at(self, time: float, model: nn.Module) -> float | Tensor:
+        """Return the radius after the share ``time`` of the training of ``model``, as a tensor if it is a share."""
         amount = value_at(self.amount, time)
         if not amount or not self.is_relative:
             return amount
-        return amount * float(_norm(layer.weight for layer in weighted_layers(model).values()))
+        return amount * _norm(layer.weight for layer in weighted_layers(model).values())
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class SAM:
     def gradient(self, model: nn.Module, forward: Forward, step: Step) -> Losses:
         """Put the gradient of ``step`` into the parameters' ``grad``."""
         radius = self.radius.at(step.time, model)
-        if not radius:
+        if not isinstance(radius, Tensor) and not radius:
             return self.descent.gradient(model, forward, step)
         losses = self.descent.without_penalties().gradient(model, forward, step)
         with _moved(_moves(dict(_gradients(model)), radius)):
@@ -79,7 +79,7 @@ class SAQ:
     def gradient(self, model: nn.Module, forward: Forward, step: Step) -> Losses:
         """Put the gradient of ``step`` into the parameters' ``grad``."""
         radius = self.radius.at(step.time, model)
-        if not radius:
+        if not isinstance(radius, Tensor) and not radius:
             return self.descent.gradient(model, forward, step)
         watching = Watching()
         losses = self.descent.without_penalties().gradient(model, forward, step, view=watching)
@@ -131,7 +131,7 @@ def _unquantised(model: nn.Module) -> set[Tensor]:
     return found
 
 
-def _moves(gradients: Mapping[Key, Tensor], radius: float) -> dict[Key, Tensor]:
+def _moves(gradients: Mapping[Key, Tensor], radius: float | Tensor) -> dict[Key, Tensor]:
     """Return ``gradients`` scaled so that their joint norm is ``radius``."""
     scale = radius / (_norm(gradients.values()) + SMALL)
     return {key: (gradient * scale).detach() for key, gradient in gradients.items()}

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ftnas.distributed import sharing
 from ftnas.faults import Chip, Fault, Injection
 from ftnas.training.faults import AnyFault, faults_at
 from ftnas.training.penalties import NO_PENALTIES, Penalties
@@ -23,7 +24,7 @@ class Step(NamedTuple):
     """What one step learns from.
 
     Attributes:
-        images: ``[N, C, H, W]``.
+        images: ``[N, C, H, W]``: of the batch, or of this process's part of it.
         labels: ``[N]``.
         chip: number of the step, and so of the chip that it meets.
         time: the share of the training that is done.
@@ -81,7 +82,12 @@ class FaultTolerantLoss:
 def faulty_loss(
     model: nn.Module, forward: Forward, step: Step, faults: Sequence[Fault], *, study: str, view: View | None = None
 ) -> Tensor:
-    """Return the cross-entropy under the faults of the step's chip."""
-    injection = Injection(model, Chip(study, step.chip, tuple(faults)), first_image=0, gradient="masked")
+    """Return the cross-entropy under the faults of the step's chip.
+
+    Where processes share the step, all meet the same chip, each with its own images of the batch: the weights are alike
+    in all, and no process meets the feature faults of another's images.
+    """
+    chip, first = Chip(study, step.chip, tuple(faults)), sharing().first_image(len(step.images))
+    injection = Injection(model, chip, first_image=first, gradient="masked", batch_begins=0)
     with seen_through(view, injection):
         return F.cross_entropy(forward(step.images), step.labels)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from ftnas.distributed import sharing
 from ftnas.errors import ConfigError
 from ftnas.quantization import Activation, Rectifier, Term, rectified_with, weighted_layers
 from ftnas.runtime import evaluating
@@ -77,15 +78,22 @@ def weight_ranges(model: nn.Module) -> list[nn.Parameter]:
 class ActivationTerm:
     """Terms of the activations of a training step, summed over layers.
 
-    They are taken on the first eighth of a batch, which is shuffled, so their mean is that of the whole batch.
+    They are taken on the first eighth of a batch, which is shuffled, so their mean is that of the whole batch. Where
+    processes share the batch, only those that hold images of that eighth add something.
     """
 
     weights: Mapping[str, float]
 
     def gradient(self, y: Tensor) -> tuple[Tensor, int]:
         """Return the gradient by the first images of ``y`` ``[N, ...]``, and how many those are."""
-        images = -(-len(y) // PART)
-        found = [OF_ACTIVATIONS[name](y[:images]).mul_(weight) for name, weight in self.weights.items()]
+        ranks = sharing()
+        eighth = -(-len(y) * ranks.size // PART)
+        images = min(max(eighth - ranks.first_image(len(y)), 0), len(y))
+        if not images:
+            return y[:0], 0
+        # Each term is a mean over the images here, and gradients become the mean over processes.
+        share = ranks.size * images / eighth
+        found = [OF_ACTIVATIONS[name](y[:images]).mul_(weight * share) for name, weight in self.weights.items()]
         return (found[0] if len(found) == 1 else torch.stack(found).sum(0)), images
 
 

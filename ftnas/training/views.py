@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from ftnas.distributed import average_
 from ftnas.quantization import Number, Tap, tapped
 
 Shifts = Mapping[nn.Module, Tensor]
@@ -38,12 +39,13 @@ class Watching:
         return _Watch(self._seen, inner)
 
     def gradients(self) -> dict[nn.Module, Tensor]:
-        """Return the gradient of each layer's quantised weight, summed over the passes."""
-        found = {}
+        """Return the gradient of each layer's quantised weight, summed over the passes, the mean over processes."""
+        found: dict[nn.Module, Tensor] = {}
         for layer, weights in self._seen.items():
             parts = [weight.grad for weight in weights if weight.grad is not None]
             if parts:
                 found[layer] = torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
+        average_(list(found.values()))
         return found
 
 
