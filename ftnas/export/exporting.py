@@ -49,6 +49,8 @@ class Subject:
         reference: computes what the files must compute.
         images: to be compared on, float32 ``[N, C, H, W]`` on the CPU.
         expected: the reference's logits for them ``[N, classes]``.
+        keep: of a net of the user's own, writes beside the weights at a path what it can be built from, and returns
+            its spec; ``None`` where it cannot be, and has to be given again to be loaded.
         calibration: images for the range of the input where it has to be integers ``[N, C, H, W]``.
     """
 
@@ -60,6 +62,7 @@ class Subject:
     images: Tensor
     expected: Tensor
     calibration: Tensor
+    keep: Callable[[Path], Mapping[str, Any] | None] = lambda path: None
 
 
 def chosen_formats(texts: Sequence[str], known: Collection[str] | None = None) -> tuple[str, ...]:
@@ -166,7 +169,10 @@ def _program(subject: Subject, folder: Path) -> Proof:
 def _safetensors(subject: Subject, folder: Path) -> Proof:
     twin = subject.graph if subject.is_twin else None
     path = folder / f"{subject.graph.name}.safetensors"
-    files = save_weights(path, subject.model, subject.spec, facts=subject.graph.facts, twin=twin)
+    spec = subject.keep(path) if subject.spec is None else subject.spec
+    files = save_weights(path, subject.model, spec, facts=subject.graph.facts, twin=twin)
+    if spec is not None and "source" in spec:
+        files.append(path.with_name(spec["source"]))
     again = Reference(load_weights(path, model=None if subject.spec else copy.deepcopy(subject.model)))
 
     def values(images: Tensor) -> Values:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ from ftnas.errors import FtnasError, ModelError
 from ftnas.export.graph import Convolve, Graph, Multiply
 from ftnas.files import read_json, read_tensors, write_json, write_tensors
 from ftnas.networks import CellNetwork, build_baseline
+from ftnas.networks.bounded import LARGEST, bounded
 from ftnas.networks.hardened import protect_, protections_of
 from ftnas.networks.protection import Protection
 from ftnas.quantization import FixedPoint, Quantization, quantized_layers
 from ftnas.runtime import place
 from ftnas.space import Genotype, SearchSpace, Sizes
+from ftnas.untrusted import understood
 
 SCHEMA = 1
 SUFFIX = ".safetensors"
@@ -41,7 +43,8 @@ def save_weights(
         path: the file of the weights.
         model: with quantised layers.
         spec: ``image_shape`` and ``classes``, with ``genotype``, ``space`` and ``sizes`` or with ``baseline``,
-            ``width`` and ``numbers``; ``None`` for a net of the user's own, which has to be given again to be loaded.
+            ``width`` and ``numbers``, or of a net of the user's own with ``own`` and ``source``, a file beside it;
+            ``None`` for one that has to be given again to be loaded.
         facts: what else the JSON should say.
         twin: the graph of the net on a faulty chip, whose weights are to be written, with the formats that they have
             on a fault-free one.
@@ -72,17 +75,21 @@ def load_weights(path: Path, *, model: nn.Module | None = None) -> nn.Module:
     """
     file = find_weights(path)
     content = read_description(file)
-    net = content["net"]
+    net, tensors = content["net"], _tensors(file)
     if "own" in net and model is None:
         raise ModelError(
             f"{file}: is of {net['own']}, a net of your own, which ftnas cannot build; give it: "
             "ftnas.load(path, model=faults.quantize(your_net, images))"
         )
     # In the memory layout that a run's nets have, since that decides in which order torch adds.
-    own = model or place(build_net(net, source=str(file.with_suffix(".json"))), torch.device("cpu"))
+    most = sum(tensor.numel() for tensor in tensors.values())
+    own = model or place(build_net(net, source=str(file.with_suffix(".json")), most=most), torch.device("cpu"))
     _harden(own, content.get("hardening", {}), file)
-    _fill(own, file)
-    for layer_path, number in content.get("weight_numbers", {}).items():
+    _fill(own, tensors, file)
+    numbers = content.get("weight_numbers", {})
+    if not isinstance(numbers, dict):
+        raise ModelError(f"{file.with_suffix('.json')}: weight_numbers: must be an object, got {numbers!r:.60}")
+    for layer_path, number in numbers.items():
         _freeze(own, layer_path, number, file)
     return own.eval()
 
@@ -126,29 +133,34 @@ def read_description(file: Path) -> dict[str, Any]:
     return content
 
 
-def build_net(spec: Spec, *, source: str) -> nn.Module:
+def build_net(spec: Spec, *, source: str, most: int = LARGEST) -> nn.Module:
     """Return the net that ``spec`` (see ``save_weights``) describes, with no particular weights.
 
+    Args:
+        spec: plain data.
+        source: begins the message of an error.
+        most: numbers that the net may have.
+
     Raises:
-        ModelError: it is incomplete or impossible; the message begins with ``source``.
+        ModelError: it is incomplete, impossible or too large.
     """
-    try:
-        image_shape, classes = _ends(spec)
-        if "baseline" in spec:
-            numbers = Quantization.from_dict(spec["numbers"])
-            width = float(spec["width"])
-            return build_baseline(
-                spec["baseline"], width=width, image_shape=image_shape, classes=classes, numbers=numbers
-            )
-        space = validate(SearchSpace, spec["space"], source="space")
-        genotype = Genotype.from_dict(spec["genotype"])
-        space.check(genotype)
-        sizes = validate(Sizes, spec["sizes"], source="sizes")
-        return CellNetwork(space, sizes, image_shape=image_shape, classes=classes, genotype=genotype)
-    except KeyError as error:
-        raise ModelError(f"{source}: net: key {error} is missing") from None
-    except (FtnasError, AttributeError, TypeError, ValueError) as error:
-        raise ModelError(f"{source}: net: {' '.join(str(error).split())}") from None
+    with understood(f"{source}: net", ModelError):
+        try:
+            return bounded(_builder(spec), most=most)
+        except FtnasError as error:
+            raise ModelError(f"{source}: net: {error}") from None
+
+
+def _builder(spec: Spec) -> Callable[[], nn.Module]:
+    image_shape, classes = _ends(spec)
+    if "baseline" in spec:
+        name, numbers, width = str(spec["baseline"]), Quantization.from_dict(spec["numbers"]), float(spec["width"])
+        return lambda: build_baseline(name, width=width, image_shape=image_shape, classes=classes, numbers=numbers)
+    space = validate(SearchSpace, spec["space"], source="space")
+    genotype = Genotype.from_dict(spec["genotype"])
+    space.check(genotype)
+    sizes = validate(Sizes, spec["sizes"], source="sizes")
+    return lambda: CellNetwork(space, sizes, image_shape=image_shape, classes=classes, genotype=genotype)
 
 
 _WEIGHTED = Convolve | Multiply
@@ -176,18 +188,22 @@ def _harden(model: nn.Module, plan: Any, file: Path) -> None:
         protections = {at: Protection.from_dict(content) for at, content in plan.items()}
         if protections != protections_of(model):
             protect_(model, protections)
-    except (AttributeError, FtnasError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, FtnasError, LookupError, TypeError, ValueError) as error:
         raise ModelError(f"{file.with_suffix('.json')}: hardening: {' '.join(str(error).split())}") from None
 
 
-def _fill(model: nn.Module, file: Path) -> None:
+def _tensors(file: Path) -> dict[str, Tensor]:
     try:
-        tensors, _ = read_tensors(file)
+        return read_tensors(file)[0]
     except FtnasError as error:
         raise ModelError(str(error).partition("; delete")[0]) from None
+
+
+def _fill(model: nn.Module, tensors: Mapping[str, Tensor], file: Path) -> None:
     try:
         model.load_state_dict(tensors)
-    except (RuntimeError, ValueError, KeyError) as error:
+    # Where number formats should be, anything may be.
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         why = " ".join(str(error).split())
         raise ModelError(f"{file}: does not fit the net in {file.with_suffix('.json').name}: {why[:200]}") from None
 
@@ -199,7 +215,7 @@ def _freeze(model: nn.Module, layer_path: str, number: Any, file: Path) -> None:
         scale = number["scale"]
         bits, signed = int(number["bits"]), bool(number["signed"])
         frozen = FixedPoint(bits, tuple(map(float, scale)) if isinstance(scale, list) else float(scale), signed)
-    except (KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise ModelError(f"{file.with_suffix('.json')}: weight_numbers: {layer_path}: {error!r}") from None
     if layer is None:
         raise ModelError(f"{file.with_suffix('.json')}: weight_numbers: {layer_path} is no layer of the net")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -11,16 +12,17 @@ from torch import Tensor, nn
 from ftnas.campaign.dataflow import Forward
 from ftnas.hardening.first_order import Found, Shares, first_order
 from ftnas.hardening.flips import flipped
-from ftnas.hardening.injected import probes
+from ftnas.hardening.injected import batches_of, probes
 from ftnas.hardening.probing import Probe
 from ftnas.hardening.scores import by_channel, ranked
 from ftnas.hardening.sensitivity import SiteSlopes, site_slopes
+from ftnas.hardening.steps import Steps
 from ftnas.runtime import keyed_generator
 
 SHARE = 0.2  # of a layer's channels, at least one, are measured: the most vulnerable ones by first order
 
 
-def confirmed(model: nn.Module, forward: Forward, images: Tensor) -> Mapping[str, tuple[Found, Tensor]]:
+def confirmed(model: nn.Module, forward: Forward, images: Tensor, steps: Steps) -> Mapping[str, tuple[Found, Tensor]]:
     """Return each layer's estimates, set right by injection, and which channels were measured, ``[C]`` booleans.
 
     Each bit of a measured channel flips once in each image, at a position drawn for that image. The estimate moves by
@@ -32,9 +34,11 @@ def confirmed(model: nn.Module, forward: Forward, images: Tensor) -> Mapping[str
     estimates = first_order(model, forward, images)
     chosen = {path: _top(found, len(images)) for path, found in estimates.items()}
     totals = {path: torch.zeros(len(top), estimates[path].number.bits) for path, top in chosen.items()}
+    steps.expect(batches_of(images) * len(chosen))
     for number, probe in enumerate(probes(model, forward, images)):
         for path, site in site_slopes(model, forward, probe.images).items():
-            totals[path] += _beyond(probe, site, path, chosen[path], key=number)
+            measure = partial(_beyond, probe, site, path, chosen[path], key=number)
+            totals[path] += steps.done(f"{number} {path}", measure)
     return {path: _corrected(found, chosen[path], totals[path] / len(images)) for path, found in estimates.items()}
 
 

@@ -15,6 +15,7 @@ from ftnas.campaign.late_start import LateStart
 from ftnas.hardening.first_order import Found, Shares
 from ftnas.hardening.flips import flipped
 from ftnas.hardening.probing import Probe
+from ftnas.hardening.steps import Steps
 from ftnas.quantization import FixedPoint, Number
 
 IMAGES_AT_ONCE = 32
@@ -31,38 +32,53 @@ def probes(model: nn.Module, forward: Forward, images: Tensor) -> Iterator[Probe
         yield Probe(late, model, forward, batch)
 
 
-def exhaustive(model: nn.Module, forward: Forward, images: Tensor) -> Mapping[str, Found]:
+def exhaustive(model: nn.Module, forward: Forward, images: Tensor, steps: Steps) -> Mapping[str, Found]:
     """Return format, answers changed and strain of each layer's output, by flipping every bit of every neuron.
 
     As many forward passes of the images as there are neurons times bits, each from its layer on.
     """
-    return _of_all(probes(model, forward, images), flips)
+    return _of_all(probes(model, forward, images), flips, steps, batches=batches_of(images))
 
 
-def range_search(model: nn.Module, forward: Forward, images: Tensor) -> Mapping[str, Found]:
+def range_search(model: nn.Module, forward: Forward, images: Tensor, steps: Steps) -> Mapping[str, Found]:
     """Return the same as ``exhaustive`` from the smallest failing deviations up and down (DeepVigor, ETS 2023).
 
     They are found for each neuron and image by halving a grid of powers of two: 8 passes a neuron for codes of 8 bits,
     10 for codes of 16, 10 for floats. A bit fails if its flip goes as far; so beyond a deviation that changes the
     answer all larger ones are taken to change it.
     """
-    return _of_all(probes(model, forward, images), search)
+    return _of_all(probes(model, forward, images), search, steps, batches=batches_of(images))
 
 
-def _of_all(batches: Iterator[Probe], ask: OfNeurons) -> Mapping[str, Found]:
+def batches_of(images: Tensor) -> int:
+    """Return how many probes there are of ``images``."""
+    return -(-len(images) // IMAGES_AT_ONCE)
+
+
+def _of_all(probed: Iterator[Probe], ask: OfNeurons, steps: Steps, *, batches: int) -> Mapping[str, Found]:
     totals: dict[str, Tensor] = {}
     numbers: dict[str, Number] = {}
     images = 0
-    for probe in batches:
+    for batch, probe in enumerate(probed):
+        if not batch:
+            parts_of = [-(-output.values[0].numel() // NEURONS_AT_ONCE) for output in probe.outputs.values()]
+            steps.expect(batches * sum(parts_of))
         images += len(probe)
         for path, output in probe.outputs.items():
             everyone = torch.arange(output.values[0].numel(), device=output.values.device)
-            parts = [_sums(ask(probe, path, part)) for part in everyone.split(NEURONS_AT_ONCE)]
+            parts = [
+                steps.done(f"{batch} {path} {int(part[0])}", partial(_asked, ask, probe, path, part))
+                for part in everyone.split(NEURONS_AT_ONCE)
+            ]
             sums = torch.cat(parts).unflatten(0, output.values.shape[1:])
             numbers[path] = output.number
             totals[path] = totals[path] + sums if path in totals else sums
     means = {path: (total / images).cpu() for path, total in totals.items()}
     return {path: Found(numbers[path], Shares(*mean.unbind(-1))) for path, mean in means.items()}
+
+
+def _asked(ask: OfNeurons, probe: Probe, path: str, neurons: Tensor) -> Tensor:
+    return _sums(ask(probe, path, neurons)).cpu()
 
 
 def _sums(strain: Tensor) -> Tensor:

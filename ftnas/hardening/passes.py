@@ -7,9 +7,9 @@ found.model  # an ordinary quantised net, its copies inside the fault surface
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -55,6 +55,7 @@ def harden(
     *,
     faults: Fault | str | Sequence[Fault | str] = (),
     vulnerability: Mapping[str, LayerVulnerability] | None = None,
+    analyse: Callable[[nn.Module, Tensor], Mapping[str, LayerVulnerability]] = vulnerability_of,
 ) -> Hardening:
     """Return ``model`` hardened; it is left as it is.
 
@@ -65,6 +66,7 @@ def harden(
         options: what is asked for; by default all neurons are split.
         faults: what is to be borne; decides by which rule copies are merged.
         vulnerability: of the net, if it is known already.
+        analyse: finds it out otherwise, where it is needed.
 
     Raises:
         HardeningError: nothing can be protected as asked.
@@ -76,13 +78,28 @@ def harden(
     size = size_of(twin, tuple(images.shape[1:]))  # type: ignore[arg-type]
     rule = rule_for(options, parse_faults(faults))
     needed = options.select == "nvf" and options.method != "bound" and not _is_everything(options)
-    known = vulnerability_of(twin, images[: options.images]) if needed and vulnerability is None else vulnerability
+    known = analyse(twin, images[: options.images]) if needed and vulnerability is None else vulnerability
     plan = plan_of(twin, images[:1], options, rule, size=size, vulnerability=known)
     protect_(twin, plan)
     calibrate_(twin, images[:CALIBRATION_IMAGES])
     after = size_of(twin, tuple(images.shape[1:]))  # type: ignore[arg-type]
     unchecked = nothing_vulnerable(known) if needed and known is not None else None
     return Hardening(twin.eval(), plan, Overhead(size, after), unchecked or "")
+
+
+def check_hardening(
+    model: nn.Module, images: Tensor, options: HardeningOptions, *, faults: Fault | str | Sequence[Fault | str] = ()
+) -> None:
+    """Refuse what cannot be protected as asked, without the work of an analysis; arguments as of ``harden``.
+
+    Raises:
+        HardeningError: see ``harden``.
+    """
+    twin = copy.deepcopy(model).eval()
+    # What a budget buys at all does not depend on the order of what is bought.
+    asked = replace(options, select="random") if options.select == "nvf" else options
+    size = size_of(twin, tuple(images.shape[1:]))  # type: ignore[arg-type]
+    plan_of(twin, images[:1], asked, rule_for(options, parse_faults(faults)), size=size)
 
 
 def _is_everything(options: HardeningOptions) -> bool:

@@ -8,6 +8,7 @@ as a pickle is refused.
 from __future__ import annotations
 
 import json
+import math
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -52,7 +53,7 @@ def read_archive(file: Path) -> Archive:
             return _read(records)
     except OSError as error:
         raise mistake(file, f"cannot be read ({error.strerror or error})") from None
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error):
+    except (zipfile.BadZipFile, EOFError, LookupError, NotImplementedError, RuntimeError, ValueError, struct.error):
         raise mistake(file, "is truncated or not a file of torch.export.save") from None
 
 
@@ -62,6 +63,8 @@ class _Records:
     def __init__(self, file: Path, archive: zipfile.ZipFile) -> None:
         self.file, self.archive = file, archive
         self.names = {info.filename.partition("/")[2]: info for info in archive.infolist()}
+        # Torch writes each record once; records that lie over each other, or are read again and again, fill the memory.
+        self.left = 2 * file.stat().st_size
 
     def bytes(self, name: str) -> bytes:
         info = self.names.get(name)
@@ -70,6 +73,9 @@ class _Records:
         # Torch stores; what is packed could be a small file that fills the memory.
         if info.compress_type != zipfile.ZIP_STORED:
             raise mistake(self.file, f"{name} is compressed, which torch.export.save never does")
+        self.left -= info.file_size
+        if self.left < 0:
+            raise mistake(self.file, "is damaged (its records hold more than the file)")
         return self.archive.read(info)
 
     def json(self, name: str) -> Any:
@@ -99,7 +105,7 @@ def _read(records: _Records) -> Archive:
             config = records.json(f"data/{folder}/{name}_{folder}_config.json")["config"]
             tensors.update({key: _tensor(records, folder, key, entry) for key, entry in config.items()})
         return Archive(program, tensors)
-    except (KeyError, TypeError, IndexError, AttributeError, ValueError, RuntimeError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise damaged(records.file, error) from None
 
 
@@ -130,6 +136,8 @@ def _tensor(records: _Records, folder: str, key: str, entry: Mapping[str, Any]) 
     dtype = TYPES[meta["dtype"]]
     flat = torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
     sizes, strides = _integers(meta["sizes"]), _integers(meta["strides"])
+    if min(sizes, default=1) < 0 or math.prod(sizes) > flat.numel():  # strides of 0 would repeat it without end
+        raise ValueError(f"{key} of sizes {sizes} is made of {flat.numel()} numbers")
     return flat.as_strided(sizes, strides, int(meta["storage_offset"]["as_int"])).clone()
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ftnas.errors import ModelError
 from ftnas.importing import aten
 from ftnas.importing.archive import TYPES, Archive, damaged, read_archive
+from ftnas.importing.memory import bounded_results, check_shape
 from ftnas.importing.mistakes import mistake, said
 from ftnas.importing.network import (
     QUANTISED_ALREADY,
@@ -45,8 +46,10 @@ def load_program(file: Path) -> nn.Module:
     check_finite(file, archive.tensors)
     try:
         program = _Program(file, archive)
-        net = _Translation(program).net()
-        program.check(net)
+        check_shape(program.shape)
+        with bounded_results():
+            net = _Translation(program).net()
+            program.check(net)
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise damaged(file, error) from error
     return net

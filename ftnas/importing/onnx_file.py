@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,10 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from ftnas.errors import ModelError
+from ftnas.files import replacing
+from ftnas.importing.memory import bounded_results, check_shape
 from ftnas.importing.mistakes import mistake, said
 from ftnas.importing.network import check_finite, check_same
 from ftnas.importing.onnx_translation import FileGraph, FileNode, translate
 from ftnas.runtime import keyed_generator
+from ftnas.untrusted import inside
 
 # Convolutions of another library add in another order.
 TOLERANCE = 1e-4
@@ -41,15 +44,33 @@ def load_onnx(file: Path, *, image_shape: Sequence[int]) -> nn.Module:
     model = _parse(file)
     try:
         graph = _read(file, model, image_shape)
-    except (ValueError, TypeError, AttributeError, LookupError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise _not_whole(file, error) from None
     check_finite(file, graph.constants)
     images = torch.randn(graph.shape, generator=keyed_generator("imported ONNX"))
-    net = translate(graph, images)
-    expected = _run(graph, images)
-    if expected is not None:
-        check_same(file, net, images, expected, tolerance=TOLERANCE)
+    try:
+        with bounded_results():
+            net = translate(graph, images)
+            expected = _run(graph, model, images)
+            if expected is not None:
+                check_same(file, net, images, expected, tolerance=TOLERANCE)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise _not_whole(file, error) from None
     return net
+
+
+def write_whole(file: Path, target: Path) -> None:
+    """Write the model in ``file`` to ``target``, with the weights that lie in other files.
+
+    Raises:
+        ModelError: the file is damaged, or more than one ONNX file can hold.
+    """
+    try:
+        content = _parse(file).SerializeToString()
+    except ValueError as error:
+        raise mistake(file, f"does not fit into one file ({said(error)})") from None
+    with replacing(target) as part:
+        part.write_bytes(content)
 
 
 def _onnx() -> ModuleType:
@@ -66,12 +87,39 @@ def _parse(file: Path) -> Any:
     if not file.is_file():
         raise mistake(file, "is not a file" if file.exists() else "is not there")
     try:
-        model = onnx.load(file)  # with weights in files beside it, which onnx holds to that folder
+        model = onnx.load(file, load_external_data=False)
+        _check_beside(file, model)
+        onnx.load_external_data_for_model(model, str(file.parent))
         if not model.graph.node:
             raise ValueError("it has no operators")
         return onnx.inliner.inline_local_functions(model) if model.functions else model
     except Exception as error:  # whatever the parser finds wrong with somebody's bytes
         raise _not_whole(file, error) from None
+
+
+def _check_beside(file: Path, model: Any) -> None:
+    """Refuse weights in files that are not in the folder of ``file``, links followed, or that are read many times."""
+    kept, sizes = 0, {}
+    for tensor in _external(model):
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        beside = inside(file.parent, file.parent / entries.get("location", ""))
+        if not beside.is_file():
+            raise ValueError(f"{tensor.name} is in {beside.name}, which is no file")
+        sizes[beside] = beside.stat().st_size
+        kept += int(entries.get("length", sizes[beside]))
+    if kept > 2 * sum(sizes.values()):
+        raise ValueError("its tensors hold more than the files beside it")
+
+
+def _external(message: Any) -> Iterator[Any]:
+    """Yield the tensors anywhere in ``message`` whose values are in another file."""
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        for part in value if isinstance(value, Sequence) or hasattr(value, "add") else [value]:
+            if field.message_type.name == "TensorProto" and part.data_location == 1:
+                yield part
+            yield from _external(part)
 
 
 def _not_whole(file: Path, error: Exception) -> ModelError:
@@ -106,7 +154,9 @@ def _shape(file: Path, entry: Any, image_shape: Sequence[int]) -> tuple[int, ...
         needed = f"float32 [N, {', '.join(map(str, image_shape))}]"
         found = f"has type {tensor.elem_type} and shape {sizes}"
         raise mistake(file, f"input {entry.name} {found}; needed is {needed}")
-    return (sizes[0] or SAMPLE_BATCH, *(size or own for size, own in zip(sizes[1:], image_shape, strict=True)))
+    shape = (sizes[0] or SAMPLE_BATCH, *(size or own for size, own in zip(sizes[1:], image_shape, strict=True)))
+    check_shape(shape)
+    return shape
 
 
 def _node(file: Path, index: int, proto: Any) -> FileNode:
@@ -132,8 +182,11 @@ def _tensor(file: Path, name: str, tensor: Any) -> Tensor:
         raise mistake(file, f"{name or 'a constant'} has type {array.dtype}, which is not read") from None
 
 
-def _run(graph: FileGraph, images: Tensor) -> Tensor | None:
-    """Return what onnxruntime computes, or ``None`` where it is not installed."""
+def _run(graph: FileGraph, model: Any, images: Tensor) -> Tensor | None:
+    """Return what onnxruntime computes, or ``None`` where it is not installed.
+
+    It is given the ``model`` as it was read and checked, and looks for no files of its own.
+    """
     try:
         import onnxruntime
     except ImportError:
@@ -143,7 +196,8 @@ def _run(graph: FileGraph, images: Tensor) -> Tensor | None:
     options.log_severity_level = 4
     try:
         with contextlib.redirect_stdout(sys.stderr):  # where it tells of its own troubles
-            session = onnxruntime.InferenceSession(str(graph.file), options, providers=["CPUExecutionProvider"])
+            content = model.SerializeToString()
+            session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
             (logits,) = session.run(None, {graph.input: images.numpy()})
     except Exception as error:  # its errors share no class of their own
         raise mistake(graph.file, f"onnxruntime cannot run it ({said(error)})") from None

@@ -1,4 +1,4 @@
-"""A net in a Python file of the user's. This is the one place in ftnas that runs code which a user names."""
+"""A net in a Python file of the user's. This is the one place in ftnas that runs code, and only what a user allows."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import nn
 
+from ftnas.consent import demand_allowed
 from ftnas.errors import ModelError
 from ftnas.importing.mistakes import said
 from ftnas.runtime import key_seed, seeded
@@ -93,6 +94,7 @@ def _guest(file: Path) -> Iterator[None]:
 def _run(file: Path) -> ModuleType:
     if not file.is_file():
         raise ModelError(f"{file}: {'is not a file' if file.exists() else 'is not there'}")
+    demand_allowed(file)
     # A name that no other module can have; registered, since dataclasses and copies look their module up.
     name = f"_ftnas_user_{key_seed(str(file.resolve())):x}"
     spec = importlib.util.spec_from_file_location(name, file)

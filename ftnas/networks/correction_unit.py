@@ -8,10 +8,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ftnas.networks.correction import CORRECTIONS, LIMITS, Method, differing, doubtful_halves
+from ftnas.networks.correction import CORRECTIONS, LIMITS, TABLE_BITS, Method, differing, doubtful_halves, split_table
 from ftnas.networks.protection import Protection
 from ftnas.quantization import FixedPoint, Quantization, QuantizedLayer, fixed_point
 
+FEW = 16  # one value in so many takes as long to pick out and put back as all take to compute
+AT_ONCE = 1 << 15  # values that are merged together: what lies between stays in the cache
 # Without faults their unit gives what the layer alone would.
 PURELY_REDUNDANT = ("split", "duplicate_min", "tmr")
 
@@ -100,7 +102,7 @@ class CorrectionUnit(nn.Module):
         if self.protection.method in PURELY_REDUNDANT and not torch.compiler.is_compiling():
             return self._repaired(terms, number)
         limits = [limit.view(-1, *[1] * (terms[0].dim() - 2)) for limit in self.limits]
-        found = self._merged(terms, number, limits)
+        found = self.merged(terms, number, limits)
         if not any(term.requires_grad for term in terms):
             return found
         combined = _combined(terms, self.protection.method)
@@ -108,25 +110,40 @@ class CorrectionUnit(nn.Module):
         combined.detach().copy_(found)
         return combined
 
-    def _merged(self, terms: Sequence[Tensor], number: FixedPoint, limits: Sequence[Tensor]) -> Tensor:
-        """Return what the rule makes of values ``terms``."""
-        scale = number.scale_of(terms[0])
+    def merged(self, terms: Sequence[Tensor], number: FixedPoint, limits: Sequence[Tensor] = ()) -> Tensor:
+        """Return what the rule makes of values ``terms`` of any one shape; ``limits`` broadcast."""
+        scale, method, rule = number.scale_of(terms[0]), self.protection.method, self.protection.rule
+        if method == "split" and number.bits <= TABLE_BITS and not torch.compiler.is_compiling():
+            halves = torch.stack([term.detach() for term in terms]).div_(scale).round_()
+            return split_table(rule, number.bits, number.signed).to(halves)[_index(halves, number)].mul_(scale)
         codes = [(term.detach() / scale).round_() for term in terms]
-        return CORRECTIONS[self.protection.method, self.protection.rule](codes, number, limits) * scale
+        return CORRECTIONS[method, rule](codes, number, limits) * scale
 
     def _repaired(self, terms: Sequence[Tensor], number: FixedPoint) -> Tensor:
         """Return the same, computed only where copies are not what one code gives: a sixth of the time."""
         combined, scale = _combined(terms, self.protection.method), number.scale_of(terms[0])
         values, held = combined.detach(), [term.detach() for term in terms]
         if self.protection.method == "split":
-            where = doubtful_halves(held[0], held[1], values, number).nonzero(as_tuple=True)
+            doubtful = doubtful_halves(held[0], held[1], values, number)
             values.div_(scale).round_().mul_(scale)  # the sum of two products is not always the product of the sum
         else:
-            where = differing(held).nonzero(as_tuple=True)
+            doubtful = differing(held)
             values.copy_(held[0])
-        if where[0].numel():
-            values[where] = self._merged([term[where] for term in held], number, [])
+        count = int(doubtful.count_nonzero())
+        if count * FEW > doubtful.numel():
+            images = max(1, AT_ONCE * len(values) // values.numel())
+            for part, *own in zip(values.split(images), *(term.split(images) for term in held), strict=True):
+                part.copy_(self.merged(own, number))
+        elif count:
+            where = doubtful.nonzero(as_tuple=True)
+            values[where] = self.merged([term[where] for term in held], number)
         return combined
+
+
+def _index(halves: Tensor, number: FixedPoint) -> Tensor:
+    """Return where ``split_table`` has what the codes of two ``halves`` ``[2, ...]``, which are changed, make."""
+    upper, lower = halves.sub_(number.low).long().unbind()
+    return upper * (1 << number.bits) + lower
 
 
 def _combined(terms: Sequence[Tensor], method: Method) -> Tensor:

@@ -18,6 +18,7 @@ from ftnas.errors import HardeningError
 from ftnas.networks.correction import COPIES, Method
 from ftnas.networks.correction_unit import PURELY_REDUNDANT, CorrectionUnit
 from ftnas.networks.protection import Protection, check_protection
+from ftnas.networks.shared_product import HardenedParts, shared_output
 from ftnas.quantization import (
     CodeHalf,
     Quantization,
@@ -26,9 +27,11 @@ from ftnas.quantization import (
     Storage,
     WeightBound,
     WeightHalf,
+    all_is_computed,
     current_tap,
     inputs_of,
     quantized_layers,
+    statistics_run,
 )
 
 
@@ -66,6 +69,8 @@ class HardenedLayer(nn.Module):
         if self._is_unseen():
             whole: Tensor = self.layer(x, *numbers)
             return whole
+        if self._may_share():
+            return shared_output(self._parts(), x, quantization)
         terms = [self.layer(x, *numbers), *(copy(self._read(x), *numbers) for copy in self.copies)]
         corrected: Tensor = self.unit(terms, quantization)
         return corrected
@@ -82,7 +87,28 @@ class HardenedLayer(nn.Module):
         """Return whether nothing can fail, so that copies would only repeat what the layer says."""
         # What stands for the layer in a compiled or an exported net has no tap to ask.
         is_plain = isinstance(self.layer, QuantizedLayer) and self.protection.method in PURELY_REDUNDANT
-        return is_plain and current_tap() is None and not any("weight" in one._buffers for one in self.copies)
+        return (
+            is_plain
+            and current_tap() is None
+            and not any(isinstance(one, RedundantCopy) and one.has_own_weight for one in self.copies)
+        )
+
+    def _may_share(self) -> bool:
+        """Return whether copies may take over what the layer computes.
+
+        Not for gradients, of which each has its own, nor where ranges are measured, nor where somebody's hook waits for
+        a part to be called, nor in a graph, which is to compute whatever may fail.
+        """
+        is_plain = isinstance(self.layer, QuantizedLayer) and self.protection.method in PURELY_REDUNDANT
+        is_watched = any(part._forward_hooks or part._forward_pre_hooks for part in (self.layer, *self.copies))
+        is_measured = (self.training and statistics_run()) or all_is_computed()
+        is_differentiated = torch.is_grad_enabled() or torch.compiler.is_compiling()
+        return is_plain and not (is_watched or is_measured or is_differentiated)
+
+    def _parts(self) -> HardenedParts:
+        copies = [copy for copy in self.copies if isinstance(copy, RedundantCopy)]
+        splits = self.protection.method == "split"
+        return HardenedParts(self.layer, copies, self.unit, self.unit.channels, self._read, splits)
 
     def _read(self, x: Tensor | Sequence[Tensor]) -> Tensor | list[Tensor]:
         """Return what the copies read of ``x``."""

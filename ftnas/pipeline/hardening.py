@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ftnas import __version__, campaign
 from ftnas.campaign import CONFIDENCE, ChipResult, Outcomes
@@ -23,15 +23,25 @@ from ftnas.export.weights import load_weights, save_weights
 from ftnas.files import read_json, write_json
 from ftnas.hardening.methods import HardeningOptions
 from ftnas.hardening.overhead import Overhead, Size
-from ftnas.hardening.passes import harden, under_hardened_names
+from ftnas.hardening.passes import check_hardening, harden, under_hardened_names
+from ftnas.hardening.vulnerability import LayerVulnerability, vulnerability_of
+from ftnas.holding import OWN_FILES, holding, is_new
 from ftnas.networks.hardened import protections_of
+from ftnas.pipeline.analysis_steps import FILE, kept_steps
 from ftnas.pipeline.checkpoints import Checkpoint
+from ftnas.pipeline.own_sources import SUFFIXES, keep_source, source_name, source_of
 from ftnas.pipeline.progress import progress_bar
 from ftnas.runtime import place
 
 RECORD, WEIGHTS, CAMPAIGNS = "hardening.json", "net.safetensors", "campaigns"
 SCHEMA = 1
 CHIPS = 20
+SOURCES = tuple(source_name(Path(WEIGHTS), suffix) for suffix in SUFFIXES)
+WRITTEN_BEFORE = {WEIGHTS, Path(WEIGHTS).with_suffix(".json").name, *SOURCES, FILE}
+NOT_WHOLE = (
+    "the folder alone is no net, since torch cannot export this one: give FILE.py:NAME --weights with its "
+    f"{WEIGHTS} to other commands"
+)
 STUDY = "campaign"
 
 
@@ -105,6 +115,22 @@ def harden_net(
         FaultError: a fault is impossible.
     """
     levels = levels_of(list(faults), None) if faults else ()
+    check_hardening(net.model, net.data.train_images, options, faults=levels[0].faults if levels else ())
+    with holding(out, RECORD, *WRITTEN_BEFORE):
+        return _harden(net, options, out, faults=faults, chips=chips, workers=workers, batch_size=batch_size)
+
+
+def _harden(
+    net: Checkpoint,
+    options: HardeningOptions,
+    out: Path,
+    *,
+    faults: Sequence[str],
+    chips: int,
+    workers: int,
+    batch_size: int | None,
+) -> HardenedNet:
+    levels = levels_of(list(faults), None) if faults else ()
     identity = {
         "schema": SCHEMA,
         "net": net.name,
@@ -122,7 +148,10 @@ def harden_net(
     content = {**content, "chips": chips, "accuracies": [asdict(one) for one in measured]}
     write_json(out / RECORD, content)
     overhead = Overhead(*(Size(**content["overhead"][which]) for which in ("before", "after")))
-    found = Checkpoint(f"{net.name}-{options.method}", hardened, net.data, origin=str(out), spec=net.spec)
+    source = source_of(out / WEIGHTS)
+    found = Checkpoint(
+        f"{net.name}-{options.method}", hardened, net.data, origin=str(out), spec=net.spec, source=source
+    )
     return HardenedNet(found, out, content, overhead, measured, content["note"])
 
 
@@ -130,7 +159,12 @@ def _hardened(
     net: Checkpoint, options: HardeningOptions, out: Path, *, faults: Sequence[Any], identity: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Harden ``net``, write it, and return what is known of it."""
-    found = harden(net.model, net.data.train_images, options, faults=list(faults))
+
+    def analyse(model: nn.Module, images: Tensor) -> Mapping[str, LayerVulnerability]:
+        with kept_steps(out, model, images, estimator="default", title="vulnerability") as steps:
+            return vulnerability_of(model, images, steps=steps)
+
+    found = harden(net.model, net.data.train_images, options, faults=list(faults), analyse=analyse)
     facts = {
         "ftnas": __version__,
         "torch": torch.__version__,
@@ -146,7 +180,10 @@ def _hardened(
         "overhead": {**overhead, "shares": dict(found.overhead.shares)},
         "note": found.unchecked,
     }
-    save_weights(out / WEIGHTS, found.model, net.spec, facts=facts)
+    spec = keep_source(net, out / WEIGHTS) if net.spec is None else net.spec
+    if spec is None:
+        content["note"] = " ".join(filter(None, (found.unchecked, NOT_WHOLE)))
+    save_weights(out / WEIGHTS, found.model, spec, facts=facts)
     write_json(out / RECORD, content)
     return content
 
@@ -217,11 +254,11 @@ def _earlier(out: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
     Raises:
         HardeningError: it holds something else.
     """
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if is_new(out):
         return None
     if not (out / RECORD).exists():
-        # A kill between the weights and the record leaves the weights alone.
-        if out.is_dir() and {file.name for file in out.iterdir()} <= {WEIGHTS, f"{Path(WEIGHTS).stem}.json"}:
+        # A kill before the record leaves these alone.
+        if out.is_dir() and {file.name for file in out.iterdir() if file.name not in OWN_FILES} <= WRITTEN_BEFORE:
             return None
         raise HardeningError(f"{out}: exists and holds no hardened net; choose another with --out")
     content: dict[str, Any] = read_json(out / RECORD)

@@ -18,16 +18,18 @@ from ftnas.campaign import CONFIDENCE, accuracy, chip_accuracies
 from ftnas.campaign.estimates import DROP
 from ftnas.campaign.intervals import student_interval
 from ftnas.campaign.levels import Level, levels_of
-from ftnas.configuration import Section, read_yaml, validate
+from ftnas.configuration import Name, Section, read_yaml, validate
 from ftnas.errors import ConfigError, FtnasError, RunError
 from ftnas.files import read_json, write_json, write_text
 from ftnas.hardening.methods import HardeningOptions
 from ftnas.hardening.passes import harden, under_hardened_names
 from ftnas.hardening.vulnerability import LayerVulnerability, vulnerability_of
+from ftnas.holding import holding, is_new
 from ftnas.networks.hardened import protections_of
 from ftnas.pipeline.checkpoints import Checkpoint, load_checkpoint
 from ftnas.pipeline.config import TrainConfig
-from ftnas.pipeline.experiments import CONFIG, MEASURED, RESULTS, ExperimentSummary, merged
+from ftnas.pipeline.experiment_results import RESULTS
+from ftnas.pipeline.experiments import CONFIG, MEASURED, ExperimentSummary, merged
 from ftnas.pipeline.jobs import run_job
 from ftnas.pipeline.progress import progress_bar
 from ftnas.pipeline.run_folder import describe_environment
@@ -51,7 +53,7 @@ class HardeningExperiment(Section):
     is trained once for each of ``seeds``, and measured under each of ``faults`` on the same ``chips``.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    name: Name
     family: Literal["hardening"]
     description: str = ""
     nets: dict[str, Keys] = Field(min_length=1)
@@ -66,7 +68,7 @@ class HardeningExperiment(Section):
         for way in self.ways:
             try:
                 list(self.options(way))
-            except FtnasError as error:
+            except (ArithmeticError, FtnasError, TypeError, ValueError) as error:
                 raise ValueError(f"ways.{way}: {error}") from None
         for text in self.faults:
             try:
@@ -125,7 +127,8 @@ def load_hardening_experiment(path: Path, *, data_directory: Path | None = None)
     if data_directory is not None and isinstance(content.get("nets"), dict):
         directory = {"data": {"directory": str(data_directory)}}
         for net, keys in content["nets"].items():
-            if keys.get("data", {}).get("name") != "digits":
+            own = keys.get("data") if isinstance(keys, dict) else None
+            if isinstance(keys, dict) and (not isinstance(own, dict) or own.get("name") != "digits"):
                 content["nets"][net] = merged(keys, directory)
     config = validate(HardeningExperiment, content, source=str(path))
     for net in config.nets:
@@ -141,6 +144,11 @@ def run_hardening_experiment(config: HardeningExperiment, folder: Path) -> Exper
     Raises:
         FtnasError: what the user gave is wrong; nothing is half-written.
     """
+    with holding(folder, CONFIG):
+        return _run(config, folder)
+
+
+def _run(config: HardeningExperiment, folder: Path) -> ExperimentSummary:
     _open(folder, config)
     steps = 1 + sum(len(list(config.options(way))) for way in config.ways)
     found: dict[tuple[str, str, str], list[Row]] = {}
@@ -175,7 +183,7 @@ def _open(folder: Path, config: HardeningExperiment) -> None:
         if read_yaml(folder / CONFIG) != now:
             raise RunError(f"{folder}: is of another experiment; choose another with --out")
         return
-    if folder.exists() and any(folder.iterdir()):
+    if not is_new(folder):
         raise RunError(f"{folder}: exists and is not an experiment; choose another with --out")
     write_text(folder / CONFIG, yaml.safe_dump(now, sort_keys=False))
     first = config.training(next(iter(config.nets)), config.seeds[0])
