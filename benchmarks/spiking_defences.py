@@ -1,6 +1,6 @@
 """What the defences of layered spiking nets are worth on the digits: mean accuracy over seeds and chips.
 
-    python benchmarks/spiking_defences.py [--seeds N] [--chips N] [--epochs N] [--json FILE]
+    python benchmarks/spiking_defences.py [--seeds N] [--chips N] [--epochs N] [--only PART] [--json FILE]
 
 Each net is trained anew for each seed; all defences of one seed meet the same faulty chips. Intervals are Student's t
 over the means of seeds. Nets: 64-64-10 with 8 steps and weight registers that reach to 2; for resets 64-64-10 that
@@ -35,6 +35,7 @@ from ftnas.training import TrainingSettings, train
 HEADINGS = ("fault", "defence", "accuracy (%)", "95 % interval", "seeds x chips")
 FLIPS = ("weights.bit_flip:0.005", "weights.bit_flip:0.01", "weights.bit_flip:0.02")
 STUCK = ("neurons.stuck:0.05", "neurons.stuck:0.1", "neurons.unreset:0.2")
+PARTS = ("bounding", "guard", "mapping", "retraining")
 MAPPED = ("synapses.flipped:0.05", "synapses.dead:0.3", "neurons.dead:0.2", "neurons.saturated:0.1")
 RETRAINED = "synapses.stuck:0.7"
 
@@ -135,13 +136,32 @@ def retrainings(data: Dataset, nets: Sequence[SpikingNet]) -> Iterator[Row]:
             yield Row(RETRAINED, f"retrained, epochs {epochs}: {words}", 1, tuple(found))
 
 
-def measured(data: Dataset, *, seeds: int, chips: int, epochs: int) -> list[Row]:
-    """Return all rows."""
+def gains(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """Return what learned thresholds add to retraining, seed by seed: for each number of epochs, and their mean."""
+    plain, learned = (
+        [row for row in rows if row.defence.endswith(f": {words}")] for words in ("weights", "weights and thresholds")
+    )
+    apart = [
+        [b - a for a, b in zip(one.seeds, other.seeds, strict=True)] for one, other in zip(plain, learned, strict=True)
+    ]
+    named = [(row.defence.partition(":")[0], gain) for row, gain in zip(plain, apart, strict=True)]
+    return [_gain(name, gain) for name, gain in (*named, ("mean", [fmean(each) for each in zip(*apart, strict=True)]))]
+
+
+def _gain(name: str, gain: Sequence[float]) -> tuple[str, ...]:
+    found = student_interval(gain, CONFIDENCE, bounds=(-1.0, 1.0))
+    ahead = sum(value > 0 for value in gain)
+    interval = f"{100 * found.low:+.1f} .. {100 * found.high:+.1f}"
+    return name, f"{100 * fmean(gain):+.1f}", interval, f"{ahead} of {len(gain)}"
+
+
+def measured(data: Dataset, *, seeds: int, chips: int, epochs: int, parts: Sequence[str] = PARTS) -> list[Row]:
+    """Return the rows of ``parts``."""
 
     def nets(**keys: Any) -> list[SpikingNet]:
         return [trained(data, seed, epochs, **keys) for seed in range(seeds)]
 
-    wide, emptied, deep = nets(weight_range="fixed(2)"), nets(reset="zero"), nets(widths=(48, 48))
+    wide = nets(weight_range="fixed(2)") if {"bounding", "mapping"} & {*parts} else []
     bounding = {
         "none": lambda net: net,
         "clip": lambda net: with_bounded_weights(net, "clip"),
@@ -149,12 +169,13 @@ def measured(data: Dataset, *, seeds: int, chips: int, epochs: int) -> list[Row]
         "zero, a bound for each neuron": lambda net: with_bounded_weights(net, "zero", bound_of="neuron"),
     }
     guard = {"none": lambda net: net, "reset guard": with_reset_guard}
-    return [
-        *compared(data, wide, FLIPS, bounding, chips),
-        *compared(data, emptied, STUCK, guard, chips),
-        *mapped(data, wide, chips),
-        *retrainings(data, deep),
-    ]
+    rows: dict[str, Callable[[], Iterator[Row]]] = {
+        "bounding": lambda: compared(data, wide, FLIPS, bounding, chips),
+        "guard": lambda: compared(data, nets(reset="zero"), STUCK, guard, chips),
+        "mapping": lambda: mapped(data, wide, chips),
+        "retraining": lambda: retrainings(data, nets(widths=(48, 48))),
+    }
+    return [row for part in PARTS if part in parts for row in rows[part]()]
 
 
 def main() -> None:
@@ -163,11 +184,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=parse_count, default=5)
     parser.add_argument("--chips", type=parse_count, default=10)
     parser.add_argument("--epochs", type=parse_count, default=12)
+    parser.add_argument("--only", choices=PARTS, help="one part of the table")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     use_threads(1)
-    rows = measured(load_data("digits"), seeds=given.seeds, chips=given.chips, epochs=given.epochs)
+    parts = [given.only] if given.only else PARTS
+    rows = measured(load_data("digits"), seeds=given.seeds, chips=given.chips, epochs=given.epochs, parts=parts)
     print_rows(HEADINGS, [row.cells() for row in rows], "defences of layered spiking nets, digits")
+    if "retraining" in parts:
+        headings = ("retrained", "gain of thresholds (points)", "95 % interval", "seeds with a gain")
+        print_rows(headings, gains(rows), f"{RETRAINED}: what learned thresholds add, seed by seed")
     if given.json:
         about = {"seeds": given.seeds, "chips": given.chips, "epochs": given.epochs}
         write_json(given.json, {**about, "rows": [asdict(row) for row in rows]})

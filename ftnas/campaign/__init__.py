@@ -5,7 +5,8 @@ result.rates[0].accuracy.interval
 """
 
 from ftnas.campaign.allocation import neyman, pilot_deviations, proportional
-from ftnas.campaign.chips import ChipResult, RateResult, run
+from ftnas.campaign.attack import ChipResult, RateResult
+from ftnas.campaign.chips import run
 from ftnas.campaign.engine import RECORDS, Shard
 from ftnas.campaign.estimates import Estimate
 from ftnas.campaign.intervals import (

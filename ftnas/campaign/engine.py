@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from ftnas.campaign.records import Content, RecordFile, check_header, open_records, read_records
+from ftnas.campaign.units import check_unit
 from ftnas.errors import CampaignError
+from ftnas.stopping import check, finishing_steps
+from ftnas.untrusted import understood
 
 RECORDS = "records.jsonl"
 SHARD_FILE = re.compile(r"records-\d+-of-\d+\.jsonl")
@@ -103,14 +106,24 @@ class Engine(Generic[U]):
         chunks = [missing[first : first + self._chunk] for first in range(0, len(missing), self._chunk)]
         with self._progress(title, len(mine)) as advance, closing(self._computed(chunks)) as computed:
             _repeat(advance, len(mine) - len(missing))
-            for chunk, contents in zip(chunks, computed, strict=True):
-                self._records.append(contents)
-                _repeat(advance, len(chunk))
+            with finishing_steps():
+                for chunk, contents in zip(chunks, computed, strict=True):
+                    self._records.append(contents)
+                    _repeat(advance, len(chunk))
+                    check(f"{title}, {chunk[-1].name}")
         return self.known(units)
 
     def known(self, units: Sequence[U]) -> list[Content]:
-        """Return the records of those of ``units`` that have one."""
-        return [self._records.known[unit.name] for unit in units if unit.name in self._records.known]
+        """Return the records of those of ``units`` that have one.
+
+        Raises:
+            CampaignError: one does not hold what a record does.
+        """
+        found = [self._records.known[unit.name] for unit in units if unit.name in self._records.known]
+        for content in found:
+            with understood(f"record {content['unit']}", CampaignError):
+                check_unit(content)
+        return found
 
     def _computed(self, chunks: Sequence[Sequence[U]]) -> Generator[list[Content]]:
         """Yield the results of each chunk, in order."""

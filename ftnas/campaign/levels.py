@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ftnas.errors import CampaignError
 from ftnas.faults import Fault, parse_faults, parse_sweep, with_rate
 
+F = TypeVar("F")
 Faults = Fault | str | Sequence[Fault | str]
 
 
@@ -38,21 +40,38 @@ def levels_of(faults: Faults, rates: Sequence[float] | None) -> tuple[Level, ...
     """
     several = faults if isinstance(faults, Sequence) and not isinstance(faults, str) else [faults]
     sweeps = [parse_sweep(fault) if isinstance(fault, str) else parse_faults(fault) for fault in several]
+    every = stepped(sweeps)
+    if rates is not None and len(every) > 1:
+        raise CampaignError("rates: the faults list rates themselves; allowed is one of the two")
+    if rates is not None:
+        every = [at_rate([sweep[0] for sweep in sweeps], rate) for rate in rates]
+    levels = tuple(Level(float(chosen[0].rate), tuple(chosen)) for chosen in every)
+    check_rates([level.rate for level in levels])
+    return levels
+
+
+def stepped(sweeps: Sequence[Sequence[F]]) -> list[list[F]]:
+    """Return what fails together at each rate; of each of ``sweeps`` as many faults are given, or one for all rates.
+
+    Raises:
+        CampaignError: none are given, or their numbers differ.
+    """
     if not sweeps:
         raise CampaignError("faults: none are given; allowed is one or more")
     steps = max(len(sweep) for sweep in sweeps)
     if any(len(sweep) not in (1, steps) for sweep in sweeps):
         raise CampaignError(f"faults: {[len(sweep) for sweep in sweeps]} rates; allowed is as many each, or one")
-    if rates is not None and steps > 1:
-        raise CampaignError("rates: the faults list rates themselves; allowed is one of the two")
-    if rates is not None:
-        every = [at_rate([sweep[0] for sweep in sweeps], rate) for rate in rates]
-    else:
-        every = [[sweep[min(step, len(sweep) - 1)] for sweep in sweeps] for step in range(steps)]
-    levels = tuple(Level(float(chosen[0].rate), tuple(chosen)) for chosen in every)
-    if not levels or len({level.rate for level in levels}) < len(levels):
-        raise CampaignError(f"rates: {[level.rate for level in levels]}; allowed is one or more, each once")
-    return levels
+    return [[sweep[min(step, len(sweep) - 1)] for sweep in sweeps] for step in range(steps)]
+
+
+def check_rates(rates: Sequence[float]) -> None:
+    """Refuse rates of which one comes twice, and none at all.
+
+    Raises:
+        CampaignError: the rates are so.
+    """
+    if not rates or len({*rates}) < len(rates):
+        raise CampaignError(f"rates: {list(rates)}; allowed is one or more, each once")
 
 
 def at_rate(faults: Sequence[Fault], rate: float) -> list[Fault]:

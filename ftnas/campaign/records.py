@@ -10,17 +10,15 @@ import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from ftnas.errors import CampaignError
-
-try:
-    import fcntl
-except ImportError:  # Windows has none
-    fcntl = None  # type: ignore[assignment]
+from ftnas.errors import CampaignError, RunError
+from ftnas.holding import list_checksums
+from ftnas.locking import holding_lock
 
 SCHEMA = 1
 
@@ -81,7 +79,7 @@ class RecordFile:
         known: what it holds, by the name of the unit.
     """
 
-    def __init__(self, known: Sequence[Content], file: BinaryIO | None) -> None:
+    def __init__(self, known: Sequence[Content], file: FileIO | None) -> None:
         self.known = {str(content["unit"]): content for content in known}
         self._file = file
 
@@ -96,9 +94,16 @@ class RecordFile:
 
     def _write(self, contents: Sequence[Content]) -> None:
         if self._file is not None and contents:
-            self._file.write(b"".join(map(encoded, contents)))
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            try:
+                left = b"".join(map(encoded, contents))
+                while left:
+                    left = left[self._file.write(left) :]
+                os.fsync(self._file.fileno())
+            except OSError as error:
+                raise CampaignError(
+                    f"{self._file.name}: cannot be written ({error.strerror}); whole lines stay, and the same command "
+                    "goes on from them"
+                ) from None
 
 
 @contextmanager
@@ -113,12 +118,12 @@ def open_records(path: Path | None, header: Content) -> Iterator[RecordFile]:
         return
     new = not path.exists()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("ab")
-    except OSError as error:
-        raise CampaignError(f"{path}: cannot be written ({error.strerror}); choose another place") from None
-    with file:
-        _lock(file, path)
+        list_checksums(path.parent)
+        file = path.open("ab", buffering=0)  # what fails to be written must not be tried again when the file is closed
+    except (RunError, OSError) as error:
+        words = error.strerror if isinstance(error, OSError) else error
+        raise CampaignError(f"{path}: cannot be written ({words}); choose another place") from None
+    with file, _held(path):
         there = Records(None, (), 0) if new else read_records(path)
         check_header(there, header, path)
         file.truncate(there.size)
@@ -128,16 +133,15 @@ def open_records(path: Path | None, header: Content) -> Iterator[RecordFile]:
         yield records
 
 
-def _lock(file: BinaryIO, path: Path) -> None:
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
     """Refuse to write what another process is writing: their lines would mix. The lock ends with the process."""
-    if fcntl is None:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise CampaignError(f"{path}: another process is writing it") from None
-    except OSError:  # a file system without locks, as some networks have
-        return
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(holding_lock(path.with_name(f".{path.name}.lock"), of=path))
+        except RunError as error:
+            raise CampaignError(str(error)) from None
+        yield
 
 
 def check_header(there: Records, header: Content, path: Path) -> None:
@@ -165,20 +169,39 @@ def encoded(content: Content) -> bytes:
     return body[:-1] + _MARK + f"{zlib.crc32(body):08x}".encode() + _END
 
 
-def _decoded(line: bytes, names: set[str] | None) -> Content:
-    """Return the content of ``line``; ``names`` are those of the units before it, ``None`` for the header."""
+def checked(line: bytes) -> Content | None:
+    """Return the content of a ``line`` that ``encoded`` made; ``None`` where it has no checksum.
+
+    Raises:
+        ValueError: it has another checksum, or holds something else than a JSON object.
+    """
     body, mark, checksum = line.rpartition(_MARK)
     body += b"}"
     if not mark or not checksum.endswith(_END):
-        raise ValueError("is no result of a campaign (it has no checksum)")
+        return None
     if checksum != f"{zlib.crc32(body):08x}".encode() + _END:
         raise ValueError("is damaged (its checksum is another)")
-    content: Content = json.loads(body)
+    try:
+        content: Content = json.loads(body)
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+    if not isinstance(content, dict):
+        raise ValueError("is no JSON object")
+    return content
+
+
+def _decoded(line: bytes, names: set[str] | None) -> Content:
+    """Return the content of ``line``; ``names`` are those of the units before it, ``None`` for the header."""
+    content = checked(line)
+    if content is None:
+        raise ValueError("is no result of a campaign (it has no checksum)")
     if names is None:
         if content.get("schema") != SCHEMA:
             raise ValueError(f"is no header of schema {SCHEMA}")
         return content
-    name = str(content.get("unit"))
+    name = content.get("unit")
+    if not isinstance(name, str):
+        raise ValueError("names no unit")
     if name in names:
         raise ValueError(f"repeats unit {name}")
     names.add(name)

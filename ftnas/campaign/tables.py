@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ftnas.campaign.chips import ChipResult, RateResult
+from ftnas.campaign.attack import ChipResult, RateResult
 from ftnas.campaign.estimates import Estimate, estimate, stratified_estimate
 from ftnas.campaign.levels import Faults, levels_of
 from ftnas.campaign.outcomes import DENOMINATORS, MEANINGS

@@ -14,24 +14,34 @@ from typing import Any
 
 from ftnas.campaign import CONFIDENCE
 from ftnas.campaign.estimates import estimate
-from ftnas.configuration import read_yaml, validate
 from ftnas.errors import RunError
-from ftnas.files import read_json, write_json, write_text
+from ftnas.files import (
+    has_latest,
+    previous_of,
+    read_json,
+    read_latest,
+    remove,
+    replacing,
+    write_json,
+    write_text,
+)
+from ftnas.holding import holding
 from ftnas.pipeline.config import Recipe
 from ftnas.pipeline.evolution_config import GraphSearchConfig
 from ftnas.pipeline.progress import progress_bar
-from ftnas.pipeline.run_folder import ENVIRONMENT, describe_environment
+from ftnas.pipeline.spiking_folder import open_folder
 from ftnas.pipeline.spiking_graphs import write_graph
 from ftnas.report.evolution import evolution_figures, evolution_page
 from ftnas.report.figures import write_figures
 from ftnas.search.candidates import Score
-from ftnas.spiking.graph.evolution import Evolution, Generation, first_generation, next_generation
+from ftnas.spiking.graph.evolution import Evolution, Generation, first_generation, next_generation, read_generation
 from ftnas.spiking.graph.genome import Genome
 from ftnas.spiking.graph.network_file import Network, write_network
 from ftnas.spiking.graph.perturbation import Perturbation, parse_perturbation, parse_perturbations
 from ftnas.spiking.graph.scoring import scores_of
 from ftnas.spiking.graph.selection import Individual, front_of
 from ftnas.spiking.graph.tasks import Split, Task, load_task
+from ftnas.stopping import check, finishing_steps
 
 CONFIG, CHECKPOINT, RESULTS, REPORT = "evolution.yaml", "checkpoint.json", "results.json", "report.html"
 WINNER = "winner"
@@ -44,7 +54,13 @@ def search_graphs(config: GraphSearchConfig, folder: Path) -> Row:
     Raises:
         FtnasError: what the user gave is wrong; nothing is half-written.
     """
-    _open(folder, config)
+    with holding(folder, CONFIG):
+        return _search(config, folder)
+
+
+def _search(config: GraphSearchConfig, folder: Path) -> Row:
+    recipe = Recipe(seed=config.seed)
+    open_folder(folder, config, CONFIG, recipe=recipe, option="--run", kind=f"a run folder of {config.family}")
     if not (folder / RESULTS).exists():
         task = load_task(config.task, config.encoding)
         evolution = evolution_of(config, task)
@@ -52,7 +68,8 @@ def search_graphs(config: GraphSearchConfig, folder: Path) -> Row:
         results = _results(config, task, evolution, last)
         _write(folder, config, task, results)
         write_json(folder / RESULTS, results)
-    (folder / CHECKPOINT).unlink(missing_ok=True)
+    remove(folder / CHECKPOINT)
+    remove(previous_of(folder / CHECKPOINT))
     return dict(read_json(folder / RESULTS))
 
 
@@ -83,47 +100,30 @@ def evolution_of(config: GraphSearchConfig, task: Task) -> Evolution:
     )
 
 
-def _open(folder: Path, config: GraphSearchConfig) -> None:
-    """Make the run folder, or go on in the one that is there."""
-    now = config.model_dump(mode="json")
-    if (folder / CONFIG).exists():
-        there = validate(GraphSearchConfig, read_yaml(folder / CONFIG), source=str(folder / CONFIG))
-        for key, value in there.model_dump(mode="json").items():
-            if value != now[key]:
-                raise RunError(
-                    f"{folder}: was made by another configuration ({key} is {value!r} there, {now[key]!r} now); choose "
-                    "another folder with --run"
-                )
-    elif folder.exists() and not _is_empty(folder):
-        raise RunError(f"{folder}: exists and is not a run folder of {config.family}; choose another with --run")
-    else:
-        write_text(folder / CONFIG, config.to_yaml())
-    if not (folder / ENVIRONMENT).exists():
-        write_json(folder / ENVIRONMENT, describe_environment(Recipe(seed=config.seed)))
-
-
-def _is_empty(folder: Path) -> bool:
-    """Return whether this is a folder with nothing in it but what a kill may have left of its first file."""
-    return folder.is_dir() and all(file.name.startswith(f".{CONFIG}.") for file in folder.iterdir())
-
-
 def _evolve(checkpoint: Path, evolution: Evolution) -> Generation:
     """Return the last generation, from where ``checkpoint`` stands."""
     total = evolution.settings.generations
     with progress_bar("generations", total + 1) as advance:
-        if checkpoint.exists():
-            now = Generation.from_dict(read_json(checkpoint))
+        if has_latest(checkpoint):
+            now = read_latest(checkpoint, lambda path: read_generation(path, evolution.processor))
             for _ in range(now.number + 1):
                 advance()
         else:
             now = first_generation(evolution)
+            _save(checkpoint, now)
             advance()
-        while now.number < total:
-            now = next_generation(evolution, now)
-            write_text(checkpoint, json.dumps(now.to_dict(), separators=(",", ":")))
-            advance()
-    write_text(checkpoint, json.dumps(now.to_dict(), separators=(",", ":")))
+        with finishing_steps():
+            while now.number < total:
+                now = next_generation(evolution, now)
+                _save(checkpoint, now)
+                advance()
+                check(f"generation {now.number}")
     return now
+
+
+def _save(checkpoint: Path, generation: Generation) -> None:
+    with replacing(checkpoint, previous=previous_of(checkpoint)) as part:
+        part.write_text(json.dumps(generation.to_dict(), separators=(",", ":")), encoding="utf-8")
 
 
 def _results(config: GraphSearchConfig, task: Task, evolution: Evolution, last: Generation) -> Row:

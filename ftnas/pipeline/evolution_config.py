@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, Field, field_validator
 
-from ftnas.configuration import Section, validate
+from ftnas.configuration import Name, Section, validate
 from ftnas.errors import FaultError
 from ftnas.spiking.graph.encoding import Encoding
 from ftnas.spiking.graph.genome import Processor
@@ -54,7 +54,7 @@ class GraphSearchConfig(Section):
     """
 
     family: Literal["snn-graph"]
-    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    name: Name
     seed: int = Field(0, ge=0)
     task: Annotated[str, AfterValidator(_task)] = "wine"
     processor: Processor = Processor()

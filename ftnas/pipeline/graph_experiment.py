@@ -16,13 +16,15 @@ from pydantic import Field, model_validator
 from ftnas.campaign import CONFIDENCE
 from ftnas.campaign.estimates import DROP
 from ftnas.campaign.intervals import student_interval
-from ftnas.configuration import Section, read_yaml, validate
+from ftnas.configuration import Name, Section, read_yaml, validate
 from ftnas.errors import RunError
 from ftnas.files import write_json, write_text
+from ftnas.holding import holding, is_new
 from ftnas.pipeline.config import Recipe
 from ftnas.pipeline.evolution import search_graphs
 from ftnas.pipeline.evolution_config import GraphSearchConfig
-from ftnas.pipeline.experiments import CONFIG, RESULTS, ExperimentSummary, merged, option_name
+from ftnas.pipeline.experiment_results import RESULTS
+from ftnas.pipeline.experiments import CONFIG, ExperimentSummary, merged, option_name
 from ftnas.pipeline.run_folder import describe_environment
 from ftnas.report.grid import grid_figure
 from ftnas.report.raster import write_png
@@ -39,7 +41,7 @@ class GraphExperiment(Section):
     that others of its choice are compared with, seed by seed.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    name: Name
     description: str = ""
     base: dict[str, Any]
     axes: dict[str, dict[str, dict[str, Any]]] = Field(min_length=1)
@@ -96,6 +98,11 @@ def run_graph_experiment(config: GraphExperiment, folder: Path) -> ExperimentSum
     Raises:
         FtnasError: what the user gave is wrong; nothing is half-written.
     """
+    with holding(folder, CONFIG):
+        return _run(config, folder)
+
+
+def _run(config: GraphExperiment, folder: Path) -> ExperimentSummary:
     _open(folder, config)
     rows = []
     for combination in config.combinations():
@@ -128,7 +135,7 @@ def _open(folder: Path, config: GraphExperiment) -> None:
             if key != "description" and value != now[key]:
                 raise RunError(f"{folder}: is of another experiment ({key} differs); choose another with --out")
         return
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    if not is_new(folder):
         raise RunError(f"{folder}: exists and is not an experiment; choose another with --out")
     write_text(folder / CONFIG, yaml.safe_dump(now, sort_keys=False))
     write_json(folder / "environment.json", describe_environment(Recipe(seed=config.seeds[0])))

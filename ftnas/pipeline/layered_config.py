@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import Field, PlainSerializer, PlainValidator, ValidationError, field_validator, model_validator
 
-from ftnas.configuration import Section, validate
+from ftnas.configuration import Name, Section, validate
 from ftnas.errors import FaultError
 from ftnas.pipeline.config import DIRECTORIES, DataSettings, Recipe
 from ftnas.search.choice_study import ChoiceStudySettings
@@ -65,7 +65,7 @@ class LayeredSearchConfig(Section):
     """
 
     family: Literal["snn-dense"] = "snn-dense"
-    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    name: Name
     seed: int = Field(0, ge=0)
     threads: int = Field(1, ge=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -87,7 +87,7 @@ class LayeredSearchConfig(Section):
                 raise ValueError(f"{key}: unknown key; choose from {', '.join(known)}")
             if not options or len({str(option) for option in options}) < len(options):
                 raise ValueError(f"{key}: one or more different options are needed, got {list(options)}")
-            if key == "start" and not set(options) <= set(START):
+            if key == "start" and not all(option in START for option in options):
                 raise ValueError(f"start: choose from {', '.join(START)}, got {list(options)}")
         return space
 

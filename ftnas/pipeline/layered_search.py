@@ -19,16 +19,17 @@ import numpy as np
 import torch
 
 from ftnas.campaign import Measurement
-from ftnas.configuration import read_yaml, validate
 from ftnas.data import Dataset, split_train
 from ftnas.errors import RunError
 from ftnas.files import read_json, write_json, write_text
+from ftnas.holding import holding
 from ftnas.pipeline.jobs import load_dataset
 from ftnas.pipeline.layered_config import LayeredSearchConfig
+from ftnas.pipeline.layered_pictures import layered_raster
 from ftnas.pipeline.limits import check_training
 from ftnas.pipeline.progress import progress_bar
-from ftnas.pipeline.run_folder import ENVIRONMENT, FREE_KEYS, describe_environment
-from ftnas.report.layered_raster import layered_raster_figure
+from ftnas.pipeline.run_folder import FREE_KEYS
+from ftnas.pipeline.spiking_folder import open_folder
 from ftnas.report.page import render
 from ftnas.report.raster import write_png
 from ftnas.report.spiking_front import spiking_front_figure
@@ -39,6 +40,7 @@ from ftnas.spiking.dense.json_file import read_network_json, write_network_json
 from ftnas.spiking.dense.scoring import Start, score, trained
 from ftnas.spiking.dense.specification import SpikingSpec
 from ftnas.spiking.graph.selection import ranks
+from ftnas.training import remove_checkpoint
 
 CONFIG, RESULTS, CANDIDATES, REPORT = "spiking.yaml", "results.json", "candidates.json", "report.html"
 COLUMNS = ("net", "no faults (%)", "faulty (%)", "synapses", "spikes an image", "start")
@@ -56,7 +58,13 @@ def search_layers(config: LayeredSearchConfig, folder: Path) -> Row:
     device = choose_device(config.device)
     data = load_dataset(config.recipe, device)
     check_training(config.recipe, data)
-    _open(folder, config)
+    with holding(folder, CONFIG):
+        return _search(config, folder, data)
+
+
+def _search(config: LayeredSearchConfig, folder: Path, data: Dataset) -> Row:
+    kind = f"a run folder of {config.family}"
+    open_folder(folder, config, CONFIG, recipe=config.recipe, option="--run", kind=kind)
     if not (folder / RESULTS).exists():
         rows = _study(config, data, folder)
         results = {
@@ -76,6 +84,24 @@ def search_layers(config: LayeredSearchConfig, folder: Path) -> Row:
         write_text(folder / REPORT, _page(results, figure, raster))
         write_json(folder / RESULTS, results)
     return dict(read_json(folder / RESULTS))
+
+
+def is_layered(folder: Path) -> bool:
+    """Return whether a search for layered spiking nets was begun in ``folder``."""
+    return (folder / CONFIG).exists()
+
+
+def write_layered_page(folder: Path) -> Path:
+    """Write the page of a finished search again from what the folder holds; return its path.
+
+    Raises:
+        RunError: the search is not finished, or a file is damaged.
+    """
+    if not (folder / RESULTS).exists():
+        raise RunError(f"{folder}: the search is not finished; the same ftnas search goes on with it")
+    front, raster = ((folder / f"{name}.svg").read_text(encoding="utf-8") for name in ("front", "raster"))
+    write_text(folder / REPORT, _page(read_json(folder / RESULTS), front, raster))
+    return folder / REPORT
 
 
 def net_rows(results: Row) -> tuple[tuple[str, ...], ...]:
@@ -98,11 +124,10 @@ def sentence(results: Row) -> str:
 @torch.no_grad()
 def _raster(folder: Path, results: Row, data: Dataset) -> str:
     """Draw what the best net fires for the first test image."""
-    name = results["nets"][0]["name"]
-    found = read_network_json(folder / "nets" / f"{name}.json").run(data.test_images[:1].cpu())
-    layers = [layer[0].flatten(1).bool().tolist() for layer in found.spikes]
-    said, label = int(found.logits.argmax()), int(data.test_labels[0])
-    return layered_raster_figure(layers, f"{name}, test image 0: class {label}, answer {said}")
+    name, image = results["nets"][0]["name"], data.test_images[:1].cpu()
+    net = read_network_json(folder / "nets" / f"{name}.json")
+    said, label = int(net(image).argmax()), int(data.test_labels[0])
+    return layered_raster(net, image, f"{name}, test image 0: class {label}, answer {said}")
 
 
 def _page(results: Row, figure: str, raster: str) -> str:
@@ -116,25 +141,6 @@ def _page(results: Row, figure: str, raster: str) -> str:
         columns=COLUMNS,
         rows=net_rows(results),
     )
-
-
-def _open(folder: Path, config: LayeredSearchConfig) -> None:
-    """Make the run folder, or go on in the one that is there."""
-    now = config.model_dump(mode="json")
-    if (folder / CONFIG).exists():
-        there = validate(LayeredSearchConfig, read_yaml(folder / CONFIG), source=str(folder / CONFIG))
-        for key, value in there.model_dump(mode="json").items():
-            if key not in FREE_KEYS and value != now[key]:
-                raise RunError(
-                    f"{folder}: was made by another configuration ({key} is {value!r} there, {now[key]!r} now); choose "
-                    "another folder with --run"
-                )
-    elif folder.exists() and any(folder.iterdir()):
-        raise RunError(f"{folder}: exists and is not a run folder of {config.family}; choose another with --run")
-    else:
-        write_text(folder / CONFIG, config.to_yaml())
-    if not (folder / ENVIRONMENT).exists():
-        write_json(folder / ENVIRONMENT, describe_environment(config.recipe))
 
 
 def _study(config: LayeredSearchConfig, data: Dataset, folder: Path) -> list[Row]:
@@ -239,7 +245,7 @@ def _finalist(config: LayeredSearchConfig, data: Dataset, folder: Path, row: Row
         "specification": row["specification"],
     }
     write_json(measured, result)
-    checkpoint.unlink(missing_ok=True)
+    remove_checkpoint(checkpoint)
     return result
 
 

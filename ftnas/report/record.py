@@ -26,6 +26,7 @@ from ftnas.report.results import (
     Vulnerability,
 )
 from ftnas.space import Genotype
+from ftnas.untrusted import demand_closed
 
 Content = TypeVar("Content")
 
@@ -102,6 +103,7 @@ def read_run(folder: Path) -> RunRecord:
     Raises:
         RunError: it is no run folder, or one of its files is corrupt; the message names the file.
     """
+    demand_closed(folder)
     for file in ("config.yaml", "environment.json"):
         if not (folder / file).is_file():
             raise RunError(f"{folder}: is not a run folder: {file} is missing")

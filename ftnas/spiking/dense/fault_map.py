@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ftnas.errors import FaultError, FtnasError
-from ftnas.files import read_json, write_json
+from ftnas.errors import FaultError
 from ftnas.runtime import keyed_generator
 from ftnas.spiking.dense.active import CodeChange, LayerFaults, NeuronFaults, SynapseFaults, active
-from ftnas.spiking.dense.hardware_faults import SPIKING_FAULTS, Part, SpikingFault
+from ftnas.spiking.dense.hardware_faults import BITWISE, SPIKING_FAULTS, Part, SpikingFault
 from ftnas.spiking.dense.network import SpikingLayer, SpikingNet
 
 SCHEMA = 1
@@ -31,7 +30,8 @@ class PartFault:
         part: what it is.
         kind: how it fails, as in the second half of a fault's name.
         element: which one, counted in logical order of the layer or of the weight.
-        value: the code (``stuck``), bit (``flipped``), factor (``threshold``, ``leak``) or steps (``refractory``).
+        value: the code (``stuck``), bit (``flipped``, ``stuck_at_0``, ``stuck_at_1``), factor (``threshold``, ``leak``)
+            or steps (``refractory``).
         first: the step in which it begins.
         until: the first step in which it is over; ``None`` for never.
     """
@@ -75,49 +75,36 @@ def draw_map(net: SpikingNet, faults: Sequence[SpikingFault], *, chip: int = 0, 
     )
 
 
-def save_map(fault_map: FaultMap, path: Path) -> None:
-    """Write ``fault_map`` as JSON."""
-    write_json(path, fault_map.to_dict())
-
-
-def load_map(path: Path, net: SpikingNet) -> FaultMap:
-    """Read the map in ``path``.
-
-    Raises:
-        FaultError: the file holds none, or it does not fit ``net``; one line that says why.
-    """
-    try:
-        content = read_json(path)
-        rows = content["faults"] if content["schema"] == SCHEMA else None
-        found = FaultMap(tuple(PartFault(**row) for row in rows or ()))
-        if rows is None:
-            raise ValueError(f"schema {content['schema']}")
-        check_map(found, net)
-    except FtnasError as error:
-        raise FaultError(f"{path}: {error}" if isinstance(error, FaultError) else str(error)) from None
-    except (KeyError, TypeError, ValueError) as error:
-        raise FaultError(f"{path}: holds no fault map of schema {SCHEMA} ({error})") from None
-    return found
+def joined_maps(*maps: FaultMap) -> FaultMap:
+    """Return all that is broken on any of ``maps``."""
+    return FaultMap(tuple(fault for one in maps for fault in one.faults))
 
 
 def check_map(fault_map: FaultMap, net: SpikingNet) -> None:
-    """Refuse a map that names what ``net`` does not have."""
-    layers = len(net.stages)
+    """Refuse a map that names what ``net`` does not have.
+
+    Raises:
+        FaultError: it does; names the first such fault, counted from 0.
+    """
     for number, fault in enumerate(fault_map.faults):
-        name = f"{fault.part}.{fault.kind}"
-        if name not in SPIKING_FAULTS:
-            raise FaultError(f"fault {number}: {name!r} is unknown; choose from {', '.join(SPIKING_FAULTS)}")
-        if not isinstance(fault.layer, int) or not 0 <= fault.layer < layers:
-            raise FaultError(f"fault {number}: layer must be 0 to {layers - 1}, got {fault.layer!r}")
-        count = _population(net.stages[fault.layer], fault.part)
-        if not isinstance(fault.element, int) or not 0 <= fault.element < count:
-            raise FaultError(f"fault {number}: element must be 0 to {count - 1}, got {fault.element!r}")
+        _check_place(number, fault, net)
         end = net.spec.steps if fault.until is None else fault.until
         if not 0 <= fault.first < end <= net.spec.steps:
             raise FaultError(
                 f"fault {number}: steps {fault.first} to {end} must be 0 <= first < until <= {net.spec.steps}"
             )
         _check_value(number, fault, net)
+
+
+def _check_place(number: int, fault: PartFault, net: SpikingNet) -> None:
+    name, layers = f"{fault.part}.{fault.kind}", len(net.stages)
+    if name not in SPIKING_FAULTS:
+        raise FaultError(f"fault {number}: {name!r} is unknown; choose from {', '.join(SPIKING_FAULTS)}")
+    if not 0 <= fault.layer < layers:
+        raise FaultError(f"fault {number}: layer must be 0 to {layers - 1}, got {fault.layer!r}")
+    count = _population(net.stages[fault.layer], fault.part)
+    if not 0 <= fault.element < count:
+        raise FaultError(f"fault {number}: element must be 0 to {count - 1}, got {fault.element!r}")
 
 
 @contextmanager
@@ -152,7 +139,7 @@ def _value(net: SpikingNet, fault: SpikingFault, share: float) -> float:
     bits = net.spec.membrane_bits if fault.part == "neurons" else net.spec.weight_bits
     if fault.kind == "stuck":
         return float(math.floor(share * 2**bits) - 2 ** (bits - 1))
-    if fault.kind == "flipped":
+    if fault.kind in BITWISE:
         return float(math.floor(share * bits))
     if fault.kind in ("threshold", "leak"):
         return fault.low + share * (fault.high - fault.low)
@@ -167,12 +154,12 @@ def _check_value(number: int, fault: PartFault, net: SpikingNet) -> None:
     bits = net.spec.membrane_bits if fault.part == "neurons" else net.spec.weight_bits
     allowed = {
         "stuck": (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1),
-        "flipped": (0, bits - 1),
+        **dict.fromkeys(BITWISE, (0, bits - 1)),
         "threshold": (0, math.inf),
         "leak": (0, math.inf),
         "refractory": (1, math.inf),
     }.get(fault.kind)
-    whole = fault.kind in ("stuck", "flipped", "refractory")
+    whole = fault.kind in ("stuck", "refractory", *BITWISE)
     if allowed is None:
         return
     if not allowed[0] <= fault.value <= allowed[1] or (whole and fault.value != int(fault.value)):
@@ -209,12 +196,14 @@ def _steps(fault: PartFault, net: SpikingNet) -> range:
 
 def _changes(faults: Sequence[PartFault], net: SpikingNet) -> tuple[CodeChange, ...]:
     device = next(net.parameters()).device
-    changes = []
-    for kind in dict.fromkeys(fault.kind for fault in faults):
-        chosen = [fault for fault in faults if fault.kind == kind]
-        numbers = [[fault.element for fault in chosen], [int(fault.value) for fault in chosen]]
-        changes.append(CodeChange(kind, *torch.tensor(numbers, device=device).unbind()))
-    return tuple(changes)
+    # A change writes each weight once, so a second broken bit of one is another change.
+    seen: Counter[tuple[str, int]] = Counter()
+    rounds: dict[tuple[str, int], list[tuple[int, int]]] = {}
+    for fault in faults:
+        turn = seen[fault.kind, fault.element]
+        seen[fault.kind, fault.element] += 1
+        rounds.setdefault((fault.kind, turn), []).append((fault.element, int(fault.value)))
+    return tuple(CodeChange(kind, *torch.tensor(rows, device=device).unbind(1)) for (kind, _), rows in rounds.items())
 
 
 # Of each kind of neuron fault: the field that holds it, what it is where nothing fails, and the type.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from ftnas.errors import FaultError
-from ftnas.faults import Fault, parse_fault
+from ftnas.faults import Fault, parse_fault, parse_sweep
 
 Part = Literal["neurons", "synapses"]
 Lasting = Literal["permanent", "transient"]
@@ -29,7 +29,10 @@ SPIKING_FAULTS: Mapping[str, str] = {
     "synapses.saturated": "a weight that reads as the end of its range, on its own side of 0",
     "synapses.stuck": "a weight that reads as one random code",
     "synapses.flipped": "a weight of which one random bit is flipped",
+    "synapses.stuck_at_0": "a weight of which one random bit reads as 0",
+    "synapses.stuck_at_1": "a weight of which one random bit reads as 1",
 }
+BITWISE = ("flipped", "stuck_at_0", "stuck_at_1")  # kinds that name a bit
 FACTORS = ("neurons.threshold", "neurons.leak")
 
 
@@ -122,8 +125,25 @@ def parse_any(fault: AnyFault | str) -> AnyFault:
     """Read a fault of spiking hardware, or one that any quantised net can have (see ``faults.parse_fault``)."""
     if not isinstance(fault, str):
         return fault
-    spiking = fault.partition(".")[0] in get_args(Part)
-    return parse_spiking_fault(fault) if spiking else parse_fault(fault)
+    return parse_spiking_fault(fault) if is_spiking(fault) else parse_fault(fault)
+
+
+def parse_any_sweep(text: str) -> tuple[AnyFault, ...]:
+    """Read a fault of either kind at one or several rates: ``neurons.dead:0.05,0.1:duration=transient``.
+
+    Raises:
+        FaultError: the fault, a rate or an option is unknown or impossible.
+    """
+    if not is_spiking(text):
+        return parse_sweep(text)
+    name, _, rest = text.partition(":")
+    rates, colon, options = rest.partition(":")
+    return tuple(parse_spiking_fault(f"{name}:{rate}{colon}{options}") for rate in rates.split(","))
+
+
+def is_spiking(text: str) -> bool:
+    """Return whether ``text`` begins as a fault of spiking hardware."""
+    return text.partition(".")[0].strip() in get_args(Part)
 
 
 def divided(faults: Sequence[AnyFault | str]) -> tuple[tuple[SpikingFault, ...], tuple[Fault, ...]]:

@@ -27,7 +27,8 @@ def write_network_json(net: SpikingNet, path: Path, *, facts: Mapping[str, str] 
 
 def facts_of(path: Path) -> dict[str, str]:
     """Return what the file at ``path`` says about its net."""
-    facts = read_json(path).get("facts", {})
+    content = read_json(path)
+    facts = content.get("facts", {}) if isinstance(content, dict) else {}
     return {str(key): str(value) for key, value in facts.items()} if isinstance(facts, dict) else {}
 
 
@@ -62,7 +63,7 @@ def read_network_json(path: Path) -> SpikingNet:
         raise ModelError(str(error)) from None
     except KeyError as error:
         raise ModelError(f"{path}: lacks the key {error}") from None
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (ArithmeticError, AttributeError, IndexError, TypeError, ValueError, RuntimeError) as error:
         raise ModelError(f"{path}: {error}") from None
 
 

@@ -14,9 +14,9 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from ftnas.quantization import FixedPoint
-from ftnas.spiking.dense.active import CodeChange
 from ftnas.spiking.dense.fault_map import FaultMap, PartFault, check_map
 from ftnas.spiking.dense.network import SpikingLayer, SpikingNet
+from ftnas.spiking.dense.stored import on_host
 from ftnas.spiking.dense.synapses import CODE_CHANGES, SpikingLinear
 
 
@@ -38,15 +38,19 @@ def mapped_around(net: SpikingNet, fault_map: FaultMap, images: Tensor) -> Spiki
     """
     check_map(fault_map, net)
     twin = copy.deepcopy(net).eval()
-    for layer in range(len(twin.stages) - 1):
-        here, after = twin.stages[layer], twin.stages[layer + 1]
-        if isinstance(here.synapses, SpikingLinear) and isinstance(after.synapses, SpikingLinear):
-            harm = _harm(twin, layer, fault_map, images)
-            neurons, places = linear_sum_assignment(harm.cpu().numpy())
-            order = torch.empty(len(places), dtype=torch.int64)
-            order[torch.from_numpy(places)] = torch.from_numpy(neurons)
-            _reorder_(here, after, order.to(harm.device))
+    for layer in movable_layers(twin):
+        harm = _harm(twin, layer, fault_map, images)
+        neurons, places = linear_sum_assignment(harm.cpu().numpy())
+        order = torch.empty(len(places), dtype=torch.int64)
+        order[torch.from_numpy(places)] = torch.from_numpy(neurons)
+        _reorder_(twin.stages[layer], twin.stages[layer + 1], order.to(harm.device))
     return twin
+
+
+def movable_layers(net: SpikingNet) -> list[int]:
+    """Return the hidden layers whose neurons can change places: fully connected ones before fully connected ones."""
+    is_full = [isinstance(stage.synapses, SpikingLinear) for stage in net.stages]
+    return [layer for layer in range(len(is_full) - 1) if is_full[layer] and is_full[layer + 1]]
 
 
 @torch.no_grad()
@@ -92,13 +96,12 @@ def _column_changes(synapses: object, faults: tuple[PartFault, ...]) -> Tensor:
 
 def _change(synapses: SpikingLinear, weights: Tensor, fault: PartFault) -> Tensor:
     """Return by how much ``fault`` would change each of ``weights`` ``[k]``, all on the grid of one channel."""
-    number = synapses.weight_number(synapses.weight)
-    assert isinstance(number, FixedPoint)
+    number = on_host(synapses.weight_number(synapses.weight))
     step = max(number.scale) if isinstance(number.scale, tuple) else number.scale
     grid = FixedPoint(number.bits, step, number.signed)
     codes = grid.encode(weights)
-    change = CodeChange(fault.kind, torch.arange(len(codes)), torch.full_like(codes, int(fault.value)))
-    return grid.decode(CODE_CHANGES[change.kind](codes, change.values, grid)) - weights
+    values = torch.full_like(codes, int(fault.value))
+    return grid.decode(CODE_CHANGES[fault.kind](codes, values, grid)) - weights
 
 
 def _clean(synapses: object) -> Tensor:

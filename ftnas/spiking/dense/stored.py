@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ftnas.quantization import FixedPoint
+from ftnas.networks.bounded import bounded
+from ftnas.quantization import FixedPoint, Number
 from ftnas.spiking.dense.network import SpikingNet
 from ftnas.spiking.dense.specification import SpikingSpec
 
@@ -35,13 +36,22 @@ def membrane_step(spec: SpikingSpec) -> float:
     return float(spec.membrane_limit / 2 ** (spec.membrane_bits - 1))
 
 
+def on_host(number: Number) -> FixedPoint:
+    """Return the format of a weight with its scales as plain numbers, wherever the weight is."""
+    assert isinstance(number, FixedPoint), "a spiking net's specification knows integer weights only"
+    if not isinstance(number.scale, Tensor):
+        return number
+    scale = number.scale.tolist()
+    return FixedPoint(number.bits, tuple(scale) if isinstance(scale, list) else scale, number.signed)
+
+
 @torch.no_grad()
 def stored_layers(net: SpikingNet) -> list[StoredLayer]:
     """Return the layers of ``net`` from the image to the output."""
     found = []
     for stage in net.stages:
         number = stage.synapses.weight_number(stage.synapses.weight)
-        assert isinstance(number, FixedPoint)
+        number = on_host(number)
         threshold = round(float(stage.neurons.threshold_on_grid()) / membrane_step(net.spec))
         codes, bias = number.encode(stage.synapses.weight).cpu(), stage.synapses.bias
         found.append(StoredLayer(codes, number, bias.detach().cpu().clone(), threshold))
@@ -57,7 +67,9 @@ def assembled(
     Raises:
         ValueError: they do not fit the specification.
     """
-    net = SpikingNet(spec, image_shape, classes)
+    given = sum(layer.codes.numel() + layer.bias.numel() for layer in layers)
+    # Beside what is given, a few numbers of each layer.
+    net = bounded(lambda: SpikingNet(spec, image_shape, classes), most=given + 100 * (len(layers) + 1))
     if len(layers) != len(net.stages):
         raise ValueError(f"{len(net.stages)} layers are needed, got {len(layers)}")
     for place, (stage, layer) in enumerate(zip(net.stages, layers, strict=True)):

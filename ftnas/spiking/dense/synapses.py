@@ -32,7 +32,9 @@ CODE_CHANGES: Mapping[str, Callable[[Tensor, Tensor, FixedPoint], Tensor]] = {
     "dead": lambda codes, values, number: torch.zeros_like(codes),
     "saturated": lambda codes, values, number: torch.where(codes < 0, number.low, number.high),
     "stuck": lambda codes, values, number: values.clamp(number.low, number.high),
-    "flipped": lambda codes, values, number: _flipped(codes, values, number),
+    "flipped": lambda codes, values, number: _as_code(codes ^ (1 << values), number),
+    "stuck_at_0": lambda codes, values, number: _as_code(codes & ~(1 << values), number),
+    "stuck_at_1": lambda codes, values, number: _as_code(codes | (1 << values), number),
 }
 
 
@@ -144,6 +146,7 @@ def _changed(layer: Synapses, stored: Tensor, changes: Sequence[CodeChange]) -> 
     return replace_value(stored, number.decode(codes), masked=[change.elements.cpu().numpy() for change in changes])
 
 
-def _flipped(codes: Tensor, bits: Tensor, number: FixedPoint) -> Tensor:
-    word = (codes ^ (1 << bits)) & ((1 << number.bits) - 1)
+def _as_code(words: Tensor, number: FixedPoint) -> Tensor:
+    """Return what the lowest bits of ``words`` are in two's complement."""
+    word = words & ((1 << number.bits) - 1)
     return torch.where(word > number.high, word - (1 << number.bits), word)

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 from statistics import fmean
 from typing import Any
 
+from ftnas.files import read_json
 from ftnas.runtime import key_seed
 from ftnas.search.candidates import Score
-from ftnas.spiking.graph.genome import Genome, Processor
+from ftnas.spiking.graph.genome import Genome, Processor, checked
 from ftnas.spiking.graph.operators import crossover, mutate, random_genome
 from ftnas.spiking.graph.selection import Individual, by_dominance, draw_parent, front_of, hypervolume
 from ftnas.spiking.graph.settings import EvolutionSettings, FitnessSettings
+from ftnas.untrusted import understood
 
 Evaluate = Callable[[Sequence[Genome], int], Sequence[Score]]
 """(nets, generation) -> their scores on the chips of that generation"""
@@ -90,6 +93,22 @@ class Generation:
             tuple(Individual.from_dict(one) for one in row[name]) for name in ("population", "archive")
         )
         return cls(row["number"], population, archive, tuple(row["history"]))
+
+
+def read_generation(path: Path, processor: Processor) -> Generation:
+    """Read the generation in ``path``, whose nets are for ``processor``.
+
+    Raises:
+        RunError: the file is damaged.
+        SpikingError: a net in it is impossible.
+    """
+    with understood(path):
+        found = Generation.from_dict(read_json(path))
+        if type(found.number) is not int or found.number < 0 or not found.population:
+            raise ValueError(f"number {found.number!r} with {len(found.population)} nets")
+        for one in (*found.population, *found.archive):
+            checked(one.genome, processor, str(path))
+        return found
 
 
 def first_generation(evolution: Evolution) -> Generation:

@@ -68,7 +68,7 @@ def read_network(path: Path) -> Network:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise SpikingError(f'{path}: is no spiking graph (it needs "format": "{FORMAT}")')
     _demand_keys(content, _KEYS, str(path))
-    if content["task"] not in TASKS:
+    if not isinstance(content["task"], str) or content["task"] not in TASKS:
         raise SpikingError(f"{path}: task {content['task']!r} is unknown; choose from {', '.join(TASKS)}")
     try:
         processor = validate(Processor, _mapping(content, "processor", path), source=f"{path}: processor")

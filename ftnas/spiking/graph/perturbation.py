@@ -20,6 +20,7 @@ from ftnas.spiking.graph.batch import NetworkBatch, joined
 # Charges are multiples of this, so that sums of them in float32 are exact in whatever order they are made: the largest
 # potential, some 10^4, has 14 bits above the point, and float32 keeps 24 in all.
 GRAIN = 1 / 64
+FACTORS = (0.1, 3.0)  # of a threshold that fails
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Perturbation:
     def __post_init__(self) -> None:
         if self.name not in PERTURBATIONS:
             raise FaultError(f"unknown fault {self.name!r} of spiking graphs; choose from {', '.join(PERTURBATIONS)}")
-        most = 1.0 if self.name in PROBABILITIES else 10.0
+        most = 10.0 if self.name in NOISE else 1.0
         if not 0 <= self.strength <= most:
             raise FaultError(f"fault {self.name}: strength is {self.strength:g}; allowed is 0 to {most:g}")
 
@@ -98,11 +99,15 @@ def _flip_bits(batch: NetworkBatch, rate: float, rng: torch.Generator) -> Networ
     """Flip each bit of each weight's two's complement code with probability ``rate``."""
     bits = batch.processor.weight_bits
     table = _uniform(rng, batch.nodes, batch.nodes, bits) < rate
-    masks = (table * (1 << np.arange(bits))).sum(axis=2)
+    return replace(batch, weights=_with_bits_flipped(batch, (table * (1 << np.arange(bits))).sum(axis=2)))
+
+
+def _with_bits_flipped(batch: NetworkBatch, masks: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the weights with those bits of their codes flipped that ``masks`` ``[nodes, nodes]`` say."""
+    bits = batch.processor.weight_bits
     codes = batch.weights.astype(np.int64) & (2**bits - 1)
     flipped = codes ^ masks[batch.source, batch.target]
-    signed = flipped - (flipped >> (bits - 1) << bits)
-    return replace(batch, weights=signed.astype(np.float32))
+    return np.asarray(flipped - (flipped >> (bits - 1) << bits), np.float32)
 
 
 def _drift(batch: NetworkBatch, sigma: float, rng: torch.Generator) -> NetworkBatch:
@@ -116,6 +121,56 @@ def _drift(batch: NetworkBatch, sigma: float, rng: torch.Generator) -> NetworkBa
 def _kill_synapses(batch: NetworkBatch, rate: float, rng: torch.Generator) -> NetworkBatch:
     dead = _uniform(rng, batch.nodes, batch.nodes) < rate
     return replace(batch, weights=np.where(dead[batch.source, batch.target], np.float32(0), batch.weights))
+
+
+def _saturate_synapses(batch: NetworkBatch, rate: float, rng: torch.Generator) -> NetworkBatch:
+    """Let weights read as the end of their range, on their own side of 0."""
+    limit = np.float32(batch.processor.weight_max)
+    return _reading(batch, rate, rng, np.where(batch.weights < 0, -limit, limit))
+
+
+def _stick_synapses(batch: NetworkBatch, rate: float, rng: torch.Generator) -> NetworkBatch:
+    """Let weights read as one random code each."""
+    half = 2 ** (batch.processor.weight_bits - 1)
+    codes = np.floor(_uniform(rng, batch.nodes, batch.nodes) * 2 * half) - half
+    return _reading(batch, rate, rng, codes[batch.source, batch.target])
+
+
+def _flip_synapses(batch: NetworkBatch, rate: float, rng: torch.Generator) -> NetworkBatch:
+    """Let one random bit of weights be flipped."""
+    bits = np.floor(_uniform(rng, batch.nodes, batch.nodes) * batch.processor.weight_bits).astype(np.int64)
+    return _reading(batch, rate, rng, _with_bits_flipped(batch, 1 << bits))
+
+
+def _reading(batch: NetworkBatch, rate: float, rng: torch.Generator, weights: NDArray[np.floating]) -> NetworkBatch:
+    """Return ``batch`` with ``weights`` ``[synapses]`` in place of those of the synapses that fail."""
+    failing = (_uniform(rng, batch.nodes, batch.nodes) < rate)[batch.source, batch.target]
+    return replace(batch, weights=np.where(failing, weights, batch.weights).astype(np.float32))
+
+
+def _saturate_neurons(batch: NetworkBatch, rate: float, rng: torch.Generator) -> NetworkBatch:
+    """Let neurons that are no inputs fire in every step."""
+    firing = _uniform(rng, batch.nodes) < rate
+    return replace(batch, thresholds=np.where(firing[batch.row_node], np.float32(-np.inf), batch.thresholds))
+
+
+def _stick_neurons(batch: NetworkBatch, rate: float, rng: torch.Generator) -> NetworkBatch:
+    """Let the potential of neurons be one random number: from its threshold on a neuron always fires, below never."""
+    low, high = batch.processor.potential_min, batch.processor.threshold_max
+    held = low + np.floor(_uniform(rng, batch.nodes) * (high - low + 1))
+    stuck = (_uniform(rng, batch.nodes) < rate)[batch.row_node]
+    always = held[batch.row_node] >= batch.thresholds
+    constant = np.where(always, np.float32(-np.inf), np.float32(np.inf))
+    return replace(batch, thresholds=np.where(stuck, constant, batch.thresholds))
+
+
+def _move_thresholds(batch: NetworkBatch, rate: float, rng: torch.Generator) -> NetworkBatch:
+    """Let thresholds be a random factor of themselves, 0.1 to 3 as in SpikeFI, and 1 or more."""
+    low, high = FACTORS
+    factor = (low + (high - low) * _uniform(rng, batch.nodes))[batch.row_node]
+    failing = (_uniform(rng, batch.nodes) < rate)[batch.row_node]
+    moved = np.maximum(1, np.rint(batch.thresholds * factor)).astype(np.float32)
+    return replace(batch, thresholds=np.where(failing, moved, batch.thresholds))
 
 
 def _kill_neurons(batch: NetworkBatch, rate: float, rng: torch.Generator) -> NetworkBatch:
@@ -134,15 +189,21 @@ def _add_noise(batch: NetworkBatch, sigma: float, rng: torch.Generator) -> Netwo
     return replace(batch, noise=np.full(batch.nets, sigma * batch.processor.weight_max, np.float32))
 
 
+# What changes codes comes first, while they are whole numbers; what is dead comes last, as it stays dead.
 PERTURBATIONS: Mapping[str, Callable[[NetworkBatch, float, torch.Generator], NetworkBatch]] = {
     "weights.bit_flip": _flip_bits,
+    "synapses.flipped": _flip_synapses,
+    "synapses.stuck": _stick_synapses,
+    "synapses.saturated": _saturate_synapses,
     "weights.gaussian": _drift,
     "synapses.dead": _kill_synapses,
+    "neurons.threshold": _move_thresholds,
+    "neurons.stuck": _stick_neurons,
+    "neurons.saturated": _saturate_neurons,
     "neurons.dead": _kill_neurons,
     "events.gaussian": _add_noise,
 }
-PROBABILITIES = ("weights.bit_flip", "synapses.dead", "neurons.dead")
-# Codes are flipped while they are codes, before weights drift.
+NOISE = ("weights.gaussian", "events.gaussian")  # strengths that are standard deviations, not probabilities
 _ORDER = {name: order for order, name in enumerate(PERTURBATIONS)}
 
 
