@@ -5,31 +5,40 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import asdict
-from functools import partial
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 
+from ftnas.campaign.subject import tensors_hash
 from ftnas.cost import Cost, genotype_cost
 from ftnas.data import Dataset
+from ftnas.distributed import first_does
 from ftnas.errors import RunError
 from ftnas.files import read_json, read_tensors, write_json, write_tensors, write_text
-from ftnas.hardening.objective import Factor, network_vulnerability
 from ftnas.networks import CellNetwork
+from ftnas.pipeline.answers import keeping_answers
+from ftnas.pipeline.config import RunConfig
 from ftnas.pipeline.failures import Diverged, check_finite, noticing_divergence
 from ftnas.pipeline.jobs import validation_split
 from ftnas.pipeline.logbook import Logbook
 from ftnas.pipeline.progress import progress_bar
 from ftnas.pipeline.run_folder import RunFolder
-from ftnas.runtime import place, seeded
+from ftnas.pipeline.scoring_team import Team, scoring_team
+from ftnas.pipeline.shared_weights import WEIGHTS, build_supernet, make_scorer, study_scorer
 from ftnas.search.architecture import ArchitectureWeights
-from ftnas.search.candidates import Candidate
+from ftnas.search.candidates import Candidate, read_candidates
 from ftnas.search.controller import run_study as propose_and_score
 from ftnas.search.derivation import by_magnitude, by_perturbation
+from ftnas.search.order import read_order
 from ftnas.search.pareto import front, leaders
 from ftnas.search.scoring import Scorer
+from ftnas.search.storages import close_storage, open_storage
 from ftnas.search.supernet_training import SupernetEpoch, SupernetTrainer
-from ftnas.space import Genotype
+from ftnas.space import Genotype, SearchSpace
+from ftnas.training import remove_checkpoint
+
+LEADERS = ("study", "leaders.json")  # what a study writes when all else of it is there
 
 
 def final_cost(run: RunFolder, data: Dataset, genotype: Genotype) -> Cost:
@@ -37,24 +46,16 @@ def final_cost(run: RunFolder, data: Dataset, genotype: Genotype) -> Cost:
     return genotype_cost(genotype, run.space, run.space.final, image_shape=data.image_shape, classes=data.classes)
 
 
-def build_supernet(run: RunFolder, data: Dataset) -> tuple[CellNetwork, ArchitectureWeights]:
-    """Return a freshly initialised supernet and its architecture weights, on the data's device."""
-    with seeded("supernet", run.config.seed):
-        supernet = CellNetwork(run.space, run.space.search, image_shape=data.image_shape, classes=data.classes)
-    device = data.train_images.device
-    return place(supernet, device), ArchitectureWeights(run.space).to(device)
-
-
-def train_supernet(run: RunFolder, data: Dataset, logbook: Logbook) -> tuple[CellNetwork, ArchitectureWeights]:
-    """Train the supernet, or read it where that is done.
+def train_supernet(run: RunFolder, data: Dataset, logbook: Logbook | None) -> tuple[CellNetwork, ArchitectureWeights]:
+    """Train the supernet, or read it where that is done. Processes that train together have one logbook and one folder.
 
     Raises:
         RunError: it diverged, so nothing that follows would mean anything.
     """
     supernet, architecture = build_supernet(run, data)
     both = torch.nn.ModuleDict({"supernet": supernet, "architecture": architecture})
-    weights = run.file("supernet", "supernet.safetensors")
-    if weights.exists():
+    weights = run.file(*WEIGHTS)
+    if first_does(weights.exists):
         both.load_state_dict(read_tensors(weights)[0])
         return supernet, architecture
     settings = run.config.supernet
@@ -69,6 +70,8 @@ def train_supernet(run: RunFolder, data: Dataset, logbook: Logbook) -> tuple[Cel
         def on_epoch(record: SupernetEpoch) -> None:
             advance()
             check_finite(record.loss, record.architecture_loss)
+            if logbook is None:
+                return
             logbook.scalars(
                 {f"supernet/{n}": v for n, v in asdict(record).items() if n != "epoch" and v is not None},
                 step=record.epoch,
@@ -83,69 +86,89 @@ def train_supernet(run: RunFolder, data: Dataset, logbook: Logbook) -> tuple[Cel
                 f"supernet.learning_rate: the supernet diverged in training at {settings.learning_rate}; "
                 "choose a smaller one, and another folder with --run"
             ) from None
-    write_json(run.file("supernet", "history.json"), [asdict(record) for record in records])
-    write_json(run.file("supernet", "architecture_weights.json"), architecture.probabilities())
-    write_tensors(weights, both.state_dict())
-    checkpoint.unlink(missing_ok=True)
+
+    def write() -> None:
+        write_json(run.file("supernet", "history.json"), [asdict(record) for record in records])
+        write_json(run.file("supernet", "architecture_weights.json"), architecture.probabilities())
+        write_tensors(weights, both.state_dict())
+        remove_checkpoint(checkpoint)
+
+    first_does(write)
     return supernet, architecture
 
 
-def make_scorer(
-    run: RunFolder, data: Dataset, supernet: CellNetwork, *, images: int, chips: int, factor: Factor | None = None
-) -> Scorer:
-    """Return a scorer on the first ``images`` validation images (the split is shuffled and stratified).
+@dataclass(frozen=True)
+class StudyRequest:
+    """What is asked of a study beside its configuration.
 
-    It calibrates on the configured number of training images, and on no more than it scores on. Where ``factor`` names
-    one, a score holds this vulnerability factor.
+    Attributes:
+        storage: the URL of a storage in which workers from elsewhere find its candidates.
+        replay: a file, or a run folder, with an order of proposals to repeat.
     """
-    shared, validation = validation_split(run.config, data)
-    return Scorer(
-        supernet,
-        validation[0][:images],
-        validation[1][:images],
-        calibration=shared[0][: min(images, run.config.scoring.calibration_images)],
-        faults=run.config.faults,
-        chips=chips,
-        study=f"study {run.config.seed}",
-        vulnerability=None if factor is None else partial(network_vulnerability, factor),
-    )
+
+    storage: str | None = None
+    replay: Path | None = None
+
+    def check(self, config: RunConfig, space: SearchSpace) -> None:
+        """Refuse, before any work, what cannot be done.
+
+        Raises:
+            RunError: the storage does not answer, or there is no such order of proposals.
+        """
+        if self.storage is not None:
+            close_storage(open_storage(self.storage))
+        if self.replay is not None:
+            read_order(self.replay, space)
+            if config.search.controller != "optuna":
+                raise RunError(f"--replay: needs the controller optuna, got {config.search.controller}")
 
 
 def run_study(
-    run: RunFolder, data: Dataset, supernet: CellNetwork, architecture: ArchitectureWeights, logbook: Logbook
+    run: RunFolder,
+    data: Dataset,
+    supernet: CellNetwork,
+    architecture: ArchitectureWeights,
+    logbook: Logbook,
+    request: StudyRequest,
 ) -> list[Candidate]:
     """Rank candidates, or read them where that is done; leaders are scored again on fresh chips."""
-    done = run.file("study", "leaders.json")
+    done = run.file(*LEADERS)
     if done.exists():
-        return [Candidate.from_dict(row) for row in read_json(run.file("study", "candidates.json"))]
-    scoring, settings = run.config.scoring, run.config.search
-    factor = None if settings.vulnerability == "none" else settings.vulnerability
-    scorer = make_scorer(run, data, supernet, images=scoring.images, chips=scoring.chips, factor=factor)
-    first = _proposals_of_supernet(run, data, supernet, architecture)
-    with progress_bar("candidates", settings.trials) as advance:
+        return read_candidates(run.file("study", "candidates.json"))
+    settings = run.config.search
+    scorer = study_scorer(run, data, supernet)
+    replay = None if request.replay is None else read_order(request.replay, run.space)
+    with scoring_team(run, request.storage) as team:
+        first = _proposals_of_supernet(run, data, supernet, architecture)
+        with progress_bar("candidates", settings.trials) as advance:
 
-        def on_trial(number: int, candidate: Candidate | None) -> None:
-            if candidate is not None:
-                advance()
-                logbook.scalars(
-                    {"study/clean": candidate.score.clean, "study/faulty": candidate.score.faulty,
-                     "study/megaflops": candidate.cost.flops / 1e6},
-                    step=number,
-                )  # fmt: skip
+            def on_trial(number: int, candidate: Candidate | None) -> None:
+                if candidate is not None:
+                    advance()
+                    _log_candidate(logbook, number, candidate)
 
-        candidates = propose_and_score(
-            run.space,
-            evaluate=scorer,
-            cost=lambda genotype: final_cost(run, data, genotype),
-            settings=settings,
-            first=first,
-            journal=run.file("study", "journal.log"),
-            seed=run.config.seed,
-            on_trial=on_trial,
-        )
-    write_candidates(run, candidates)
-    _score_leaders(run, candidates, scorer)
+            candidates = propose_and_score(
+                run.space,
+                evaluate=scorer if team is None else team.score,
+                cost=lambda genotype: final_cost(run, data, genotype),
+                settings=settings,
+                first=first,
+                journal=run.file("study", "journal.log"),
+                seed=run.config.seed,
+                on_trial=on_trial,
+                sharing=team,
+                replay=replay,
+            )
+        write_candidates(run, candidates)
+        _score_leaders(run, candidates, scorer, team)
     return candidates
+
+
+def _log_candidate(logbook: Logbook, number: int, candidate: Candidate) -> None:
+    score, cost = candidate.score, candidate.cost
+    logbook.scalars(
+        {"study/clean": score.clean, "study/faulty": score.faulty, "study/megaflops": cost.flops / 1e6}, step=number
+    )
 
 
 def _proposals_of_supernet(
@@ -161,11 +184,12 @@ def _proposals_of_supernet(
             completions = scoring.perturbation_completions
             options = len(run.space.operators) + len(run.space.quantization)
             edges = len(architecture.edges) * len(run.space.kinds)
-            with progress_bar("perturbation", completions * options * edges) as advance:
+            kept = keeping_answers(run.file("study", "perturbation.jsonl"), {"net": tensors_hash(supernet)})
+            with progress_bar("perturbation", completions * options * edges) as advance, kept as answers:
 
                 def faulty(genotype: Genotype) -> float:
                     advance()
-                    return scorer(genotype).faulty
+                    return float(answers.of(genotype.form, lambda: scorer(genotype).faulty))
 
                 derived = by_perturbation(
                     run.space, faulty, completions=completions, key=f"perturbation {run.config.seed}"
@@ -189,16 +213,18 @@ def write_candidates(run: RunFolder, candidates: Sequence[Candidate]) -> None:
     write_json(run.file("study", "front.json"), [candidate.genotype.key for candidate in best])
 
 
-def _score_leaders(run: RunFolder, candidates: Sequence[Candidate], scorer: Scorer) -> None:
+def _score_leaders(run: RunFolder, candidates: Sequence[Candidate], scorer: Scorer, team: Team | None) -> None:
     """Score the leaders on chips that played no part in choosing them, and write them best first."""
     settings, scoring = run.config.search, run.config.scoring
     chosen = leaders(
         candidates, scoring.leaders, accuracy=lambda c: settings.accuracy(c.score), cost=lambda c: c.cost.flops
     )
+    chips = range(scoring.chips, scoring.chips + scoring.fresh_chips)
+    genotypes = [candidate.genotype for candidate in chosen]
+    alone = (scorer.fresh(genotype, scoring.fresh_chips) for genotype in genotypes)
     rows = []
     with progress_bar("leaders on fresh chips", len(chosen)) as advance:
-        for candidate in chosen:
-            fresh = scorer.fresh(candidate.genotype, scoring.fresh_chips)
+        for candidate, fresh in zip(chosen, alone if team is None else team.scores(genotypes, chips), strict=True):
             rows.append(
                 {
                     **candidate.to_dict(),

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ftnas.networks import Mixture, all_edges
-from ftnas.runtime import keyed_generator
+from ftnas.runtime import keyed_generator, moved
 from ftnas.space import Edge, Genotype, SearchSpace
 
 Relaxation = Literal["softmax", "gumbel", "uniform"]
@@ -42,6 +42,7 @@ class ArchitectureWeights(nn.Module):
         super().__init__()
         self.space = space
         self.edges = all_edges(space.nodes)
+        self._read: dict[Tensor, tuple[int, Tensor]] = {}
         rows = len(self.edges)
         self.operators = nn.ParameterDict(
             {kind: nn.Parameter(torch.zeros(rows, len(space.operators))) for kind in space.kinds}
@@ -59,11 +60,12 @@ class ArchitectureWeights(nn.Module):
             }
         )
 
-    def fair_path(self, step: int, *, key: str) -> Sample:
+    def fair_path(self, step: int, *, key: str, has_gates: bool = True) -> Sample:
         """Return a uniformly sampled path on which every operator of every edge gets its turn equally often.
 
         In each round of as many steps as there are operators, an edge's operators come in a fresh random order, each
-        once (strict fairness, FairNAS); its quantisation choices likewise. The gates carry the softmax's gradient.
+        once (strict fairness, FairNAS); its quantisation choices likewise. The gates, if it ``has_gates``, carry the
+        softmax's gradient.
         """
         picks = {
             kind: (
@@ -72,17 +74,32 @@ class ArchitectureWeights(nn.Module):
             )
             for kind in self.space.kinds
         }
-        return self._path(picks, {k: (self.operators[k], self.quantization[k]) for k in picks}, step, key)
+        logits = {kind: (self.operators[kind], self.quantization[kind]) for kind in picks} if has_gates else None
+        return self._path(picks, logits, step, key)
 
-    def gumbel_path(self, step: int, *, key: str, temperature: float) -> Sample:
-        """Return a path sampled from the architecture weights, straight-through (GDAS, arXiv 1910.04465)."""
+    def gumbel_path(self, step: int, *, key: str, temperature: float, has_gates: bool = True) -> Sample:
+        """Return a path sampled from the architecture weights, straight-through (GDAS, arXiv 1910.04465).
+
+        The host picks it, so after each step that moved these weights it waits for them.
+        """
         noisy, picks = {}, {}
         for kind in self.space.kinds:
             rng = keyed_generator(key, "gumbel", kind, step)
             logits = (self.operators[kind], self.quantization[kind])
-            noisy[kind] = tuple((w + _gumbel(w, rng)) / temperature for w in logits)
-            picks[kind] = tuple(w.detach().argmax(1).cpu() for w in noisy[kind])
-        return self._path(picks, noisy, step, key)
+            noise = [_gumbel(w, rng) for w in logits]
+            picks[kind] = tuple(
+                ((self._known(w) + g) / temperature).argmax(1) for w, g in zip(logits, noise, strict=True)
+            )
+            noisy[kind] = tuple((w + moved(g, w.device)) / temperature for w, g in zip(logits, noise, strict=True))
+        return self._path(picks, noisy if has_gates else None, step, key)
+
+    def _known(self, weights: Tensor) -> Tensor:
+        """Return ``weights`` as the host knows them, read again only where they have changed since."""
+        version, known = self._read.get(weights, (-1, weights))
+        if version != weights._version:
+            known = weights.detach().cpu().clone()
+            self._read[weights] = (weights._version, known)
+        return known
 
     def _turns(self, options: int, step: int, key: tuple[str, ...]) -> Tensor:
         rng = keyed_generator(*key, step // options)
@@ -92,7 +109,7 @@ class ArchitectureWeights(nn.Module):
     def _path(
         self,
         picks: Mapping[str, tuple[Tensor, ...]],
-        logits: Mapping[str, tuple[Tensor, ...]],
+        logits: Mapping[str, tuple[Tensor, ...]] | None,
         step: int,
         key: str,
     ) -> Sample:
@@ -100,12 +117,14 @@ class ArchitectureWeights(nn.Module):
         cells, gates = {}, {}
         for kind in self.space.kinds:
             rows = self._draw_rows(keyed_generator(key, "sources", kind, step))
-            chances = [w.softmax(1) for w in logits[kind]]
             cells[kind] = tuple(tuple(self._edge(row, picks[kind]) for row in node) for node in rows)
+            if logits is None:
+                continue
+            chances = [w.softmax(1) for w in logits[kind]]
             gates[kind] = torch.stack(
                 [torch.stack([self._gate(row, picks[kind], chances) for row in node]) for node in rows]
             )
-        return Sample(Genotype(cells["normal"], cells.get("reduction", ())), gates)
+        return Sample(Genotype(cells["normal"], cells.get("reduction", ())), gates or None)
 
     def _draw_rows(self, rng: torch.Generator) -> list[list[int]]:
         """Return for each node the rows of the edges it reads: distinct sources as far as there are any."""
@@ -140,5 +159,6 @@ class ArchitectureWeights(nn.Module):
 
 
 def _gumbel(like: Tensor, rng: torch.Generator) -> Tensor:
+    """Return Gumbel noise of the shape of ``like``, on the host."""
     uniform = torch.rand(like.shape, generator=rng, dtype=torch.float64).clamp(1e-12, 1 - 1e-12)
-    return -torch.log(-torch.log(uniform)).to(like)
+    return -torch.log(-torch.log(uniform)).to(like.dtype)

@@ -6,11 +6,14 @@ import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ftnas.cost import Cost
 from ftnas.errors import RunError, SpaceError
+from ftnas.files import read_json
 from ftnas.space.genotype import Genotype
+from ftnas.untrusted import understood
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +99,18 @@ class Candidate:
             cost = Cost(int(row["macs"]), int(row["parameters"]), int(row["weight_bits"]))
             genotype = Genotype.from_dict(row["genotype"])
             return cls(genotype, Score.from_dict(row), cost, int(row["trial"]), str(row["source"]))
-        except (KeyError, TypeError, ValueError, SpaceError) as error:
+        except (ArithmeticError, KeyError, TypeError, ValueError, SpaceError) as error:
             raise RunError(f"candidate {row.get('key')}: {type(error).__name__}: {error}") from None
+
+
+def read_candidates(path: Path) -> list[Candidate]:
+    """Return the candidates of ``study/candidates.json``.
+
+    Raises:
+        RunError: the file is missing, damaged, or a row is incomplete.
+    """
+    with understood(path):
+        return [Candidate.from_dict(row) for row in read_json(path)]
 
 
 @dataclass(frozen=True, slots=True)

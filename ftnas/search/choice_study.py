@@ -14,10 +14,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ftnas.configuration import Section
-from ftnas.search.controller import Direction, open_study, quiet
 from ftnas.search.journal import MARK
 from ftnas.search.samplers import KeyedSampler
 from ftnas.search.settings import PROPOSALS_PER_TRIAL, ControllerSettings
+from ftnas.search.studies import Direction, open_study, quiet
 from ftnas.space import Decision
 
 Choices = Mapping[str, int]

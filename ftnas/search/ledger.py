@@ -18,6 +18,9 @@ from ftnas.space import Genotype, SearchSpace
 First = Sequence[tuple[str, Genotype]]
 """(source, genotype) of the architectures that a study scores before its controller proposes any"""
 
+Order = Sequence[tuple[str, Mapping[str, int]]]
+"""(source, choices) of proposals, one after another"""
+
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
@@ -69,6 +72,10 @@ class Ledger:
             self._cheapest = cost
         return Proposal(genotype, cost, self._limits.excess(cost))
 
+    def knows(self, key: str) -> bool:
+        """Return whether the architecture ``key`` has its score."""
+        return key in self._found
+
     def score(
         self, proposal: Proposal, *, trial: int, source: str, recorded: Score | None = None
     ) -> tuple[Score, Candidate | None]:
@@ -109,7 +116,7 @@ def settled(space: SearchSpace, genotype: Genotype) -> Genotype:
 
 
 def fingerprint(
-    space: SearchSpace, settings: ControllerSettings, *, first: First, seed: int
+    space: SearchSpace, settings: ControllerSettings, *, first: First, seed: int, replay: Order | None = None
 ) -> dict[str, str | int | float | None]:
     """Return everything that decides which architectures are proposed, so a study is continued only as itself.
 
@@ -125,6 +132,8 @@ def fingerprint(
         "objective": settings.objective,
         "faulty_share": settings.faulty_share if settings.objective == "reward" else None,
         "vulnerability": None if settings.vulnerability == "none" else settings.vulnerability,
+        "in flight": settings.in_flight,
+        "replay": None if replay is None else _digest(replay),
         "seed": seed,
         "space": _digest(space.model_dump(mode="json", exclude={"description"})),
         "first architectures": _digest([[source, genotype.to_dict()] for source, genotype in first]),
@@ -133,7 +142,7 @@ def fingerprint(
 
 def demand_same(path: Path, *, found: Mapping[str, Any] | None, ours: Mapping[str, Any]) -> None:
     """Raise a ``RunError`` if the study in ``path`` was made with another fingerprint."""
-    if found is None:
+    if not isinstance(found, Mapping):
         raise RunError(f"{path}: is not a study of ftnas; choose another run folder")
     for key, value in ours.items():
         if found.get(key) != value:

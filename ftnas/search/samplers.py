@@ -14,16 +14,31 @@ from ftnas.runtime import key_seed
 from ftnas.search.settings import ControllerSettings
 from ftnas.space import Decision
 
-Builder = Callable[[int, int], BaseSampler]
-"""(population, seed) -> sampler"""
+Builder = Callable[[int, int, bool], BaseSampler]
+"""(population, seed, whether other trials wait for their scores) -> sampler"""
 
 SAMPLERS: Mapping[str, Builder] = {
-    "nsga2": lambda population, seed: NSGAIISampler(population_size=population, seed=seed),
-    # The liar speaks to other workers, of which a study has none; univariate TPE costs ten times as much.
-    "tpe": lambda _, seed: TPESampler(multivariate=True, constant_liar=False, seed=seed),
-    "gp": lambda _, seed: GPSampler(seed=seed),
-    "random": lambda _, seed: RandomSampler(seed=seed),
+    "nsga2": lambda population, seed, _: NSGAIISampler(population_size=population, seed=seed),
+    # Univariate TPE costs ten times as much. The liar keeps proposals away from those that wait for their scores.
+    "tpe": lambda _, seed, others: TPESampler(multivariate=True, constant_liar=others, seed=seed),
+    "gp": lambda _, seed, others: GPSampler(seed=seed),
+    "random": lambda _, seed, others: RandomSampler(seed=seed),
 }
+
+
+RANDOM_AHEAD = 256
+"""How many random proposals may wait for their scores: none depends on any, but each stands on the task board."""
+
+
+def horizon(settings: ControllerSettings, told: int) -> int | None:
+    """Return the first trial whose proposal could depend on scores other than those of the first ``told`` trials.
+
+    Trials before it may be proposed at once, and are what they would have been one after another. NSGA-II draws a
+    generation from the ones before it; ``None`` where each trial depends on the last.
+    """
+    if settings.sampler == "nsga2":
+        return (told // settings.population_size + 1) * settings.population_size
+    return told + RANDOM_AHEAD if settings.sampler == "random" else None
 
 
 class KeyedSampler(BaseSampler):
@@ -45,7 +60,8 @@ class KeyedSampler(BaseSampler):
         """Make the sampler of ``trial``."""
         # NumPy's RandomState takes 32 bits.
         seed = key_seed(self._seed, "sampler", trial.number) % 2**32
-        self._inner = SAMPLERS[self._settings.sampler](self._settings.population_size, seed)
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        self._inner = SAMPLERS[self._settings.sampler](self._settings.population_size, seed, len(running) > 1)
         self._inner.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:

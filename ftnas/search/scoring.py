@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
+import torch
 from torch import Tensor, nn
 
 from ftnas.campaign import accuracy, chip_accuracies
 from ftnas.faults import Fault
 from ftnas.networks import CellNetwork
+from ftnas.quantization import quantized_layers
 from ftnas.search.candidates import Score
 from ftnas.space import Genotype
 from ftnas.training import recalibrate
@@ -51,6 +54,7 @@ class Scorer:
             logits: Tensor = self.supernet(x, genotype)
             return logits
 
+        self._reset_ranges()
         recalibrate(self.supernet, self.calibration, forward=forward)
         clean = accuracy(self.supernet, self.images, self.labels, forward=forward)
         faulty = chip_accuracies(
@@ -64,3 +68,15 @@ class Scorer:
         )
         factor = None if self.vulnerability is None else self.vulnerability(self.supernet, forward, self.images)
         return Score(clean=clean, faulty=sum(faulty) / len(faulty), chips=tuple(faulty), vulnerability=factor)
+
+    def _reset_ranges(self) -> None:
+        """Forget learned ranges that training never reached: calibration began them, by another candidate's images."""
+        with torch.no_grad():
+            for limit, value in self._unreached:
+                limit.copy_(value)
+
+    @cached_property
+    def _unreached(self) -> list[tuple[Tensor, Tensor]]:
+        layers = quantized_layers(self.supernet).values()
+        limits = [layer.learned_feature_limit for layer in layers if hasattr(layer, "learned_feature_limit")]
+        return [(limit, limit.detach().clone()) for limit in limits if float(limit.detach()) <= 0]

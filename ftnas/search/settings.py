@@ -25,6 +25,9 @@ class ControllerSettings(Section):
         vulnerability: what Optuna's controller minimises besides FLOPs, by first-order analysis of the images that
             candidates are scored on: ``max_lvf``, the factor of the most vulnerable layer; ``mean_cvf``, the mean of
             all channels; ``expected``, the number of single flips that change the mean image's answer; or ``none``.
+        in_flight: how many candidates may wait for their scores while more are proposed, with any number of workers;
+            ``None`` is as many as leave the proposals of ``nsga2`` and ``random`` what they are with one worker, and
+            for the other samplers two for each worker.
     """
 
     controller: Literal["optuna", "nni-evolution"] = "optuna"
@@ -36,11 +39,14 @@ class ControllerSettings(Section):
     objective: Literal["faulty", "reward"] = "faulty"
     faulty_share: float = Field(default=0.5, ge=0, le=1)
     vulnerability: Literal["none", "max_lvf", "mean_cvf", "expected"] = "none"
+    in_flight: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.vulnerability != "none" and self.controller != "optuna":
             raise ValueError(f"vulnerability: {self.vulnerability} needs the controller optuna, got {self.controller}")
+        if self.in_flight is not None and self.controller != "optuna":
+            raise ValueError(f"in_flight: {self.in_flight} needs the controller optuna, got {self.controller}")
         return self
 
     @property

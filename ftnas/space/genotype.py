@@ -13,6 +13,7 @@ from ftnas.quantization import Quantization
 
 SCHEMA = 1
 KINDS = ("normal", "reduction")
+MOST_NODES = 6  # of a cell, all of whose orders are compared
 _PLAIN = Quantization()
 
 
@@ -71,7 +72,7 @@ class Genotype:
             return cls(*(_cell(content[kind]) for kind in KINDS))
         except KeyError as error:
             raise SpaceError(f"genotype: key {error} is missing") from None
-        except (AttributeError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise SpaceError(f"genotype: {error}") from None
 
     @classmethod
@@ -95,6 +96,11 @@ class Genotype:
     def key(self) -> str:
         """A short name, the same for every isomorphic form (12 hexadecimal digits)."""
         return hashlib.blake2b(self.canonical().to_json().encode(), digest_size=6).hexdigest()
+
+    @property
+    def form(self) -> str:
+        """A short name of this very form: isomorphic ones share ``key`` but read other weights of a supernet."""
+        return f"{self.key}-{hashlib.blake2b(self.to_json().encode(), digest_size=4).hexdigest()}"
 
     def canonical(self) -> Genotype:
         """Return the one form that stands for all isomorphic ones.
@@ -133,6 +139,8 @@ def _node_data(node: Node) -> list[dict[str, Any]]:
 
 
 def _cell(nodes: list[list[dict[str, Any]]]) -> Cell:
+    if len(nodes) > MOST_NODES:
+        raise ValueError(f"a cell has up to {MOST_NODES} nodes, got {len(nodes)}")
     return tuple(_node(edges, index) for index, edges in enumerate(nodes, start=2))
 
 

@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from ftnas.configuration import Section
 from ftnas.errors import SpaceError
 from ftnas.quantization import Quantization, Rectifier
-from ftnas.space.genotype import KINDS, Cell, Edge, Genotype, Node
+from ftnas.space.genotype import KINDS, MOST_NODES, Cell, Edge, Genotype, Node
 from ftnas.space.primitives import has_numbers
 from ftnas.space.sections import Activation, Operator, Preprocess, QuantizationChoice, Sizes, Stem
 
@@ -49,7 +49,7 @@ class SearchSpace(Section):
     operators: tuple[Operator, ...]
     quantization: tuple[QuantizationChoice, ...]
     base_quantization: QuantizationChoice = Quantization()
-    nodes: int = Field(default=4, ge=1, le=6)
+    nodes: int = Field(default=4, ge=1, le=MOST_NODES)
     inputs_per_node: int = Field(default=2, ge=1, le=4)
     stem: Stem = Stem()
     preprocess: Preprocess = Preprocess()

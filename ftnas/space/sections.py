@@ -16,8 +16,8 @@ from ftnas.space.primitives import OPERATORS
 class Sizes(Section):
     """Width and depth of a network: channels of its first cells, number of cells, indices of the reduction cells."""
 
-    channels: int = Field(ge=2)
-    cells: int = Field(ge=1)
+    channels: int = Field(ge=2, le=10_000)
+    cells: int = Field(ge=1, le=200)
     reductions: tuple[int, ...] = ()
 
     @model_validator(mode="after")
@@ -46,7 +46,7 @@ class Sizes(Section):
 class Stem(Section):
     """The first layer: a 3x3 convolution with batch norm to ``multiplier`` times the channels, stride 1."""
 
-    multiplier: int = Field(default=3, ge=1)
+    multiplier: int = Field(default=3, ge=1, le=100)
 
 
 class Preprocess(Section):

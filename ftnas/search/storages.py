@@ -1,0 +1,315 @@
+"""Where a search and its workers meet: Optuna's storages, by path or URL. The one door to databases and gRPC."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import sqlalchemy
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, GrpcStorageProxy, InMemoryStorage, RDBStorage, get_storage
+from optuna.storages.journal import JournalFileBackend, JournalStorage
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    IntegrityError,
+    NoSuchModuleError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
+
+from ftnas.errors import RunError
+from ftnas.search.places import shown
+from ftnas.search.studies import quiet
+
+try:
+    import fcntl
+except ImportError:  # Windows has none
+    fcntl = None  # type: ignore[assignment]
+
+ANSWER_SECONDS = 8
+"""How long a server may take to answer."""
+
+SQLITE_SECONDS = 60  # to wait for the lock of a file
+SERVER_THREADS = 16
+ATTEMPTS = 3
+
+KINDS = "sqlite:///FILE, postgresql://USER@HOST/DATABASE, mysql://USER@HOST/DATABASE, grpc://HOST:PORT"
+DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+PACKAGES = {"postgresql+psycopg": '"ftnas[postgresql]"', "mysql": "mysqlclient", "mysql+pymysql": "pymysql"}
+
+_WRONG = (SQLAlchemyError, StorageInternalError, ImportError, RuntimeError, KeyError, IndexError, ValueError)
+
+
+class UnreadableBoard(RunError):
+    """A file that ought to be a task board is damaged."""
+
+
+class TaskJournal(JournalFileBackend):
+    """An Optuna journal file that several processes write.
+
+    The lock is the system's, so a kill never leaves it behind. A line that a full disk cut short is removed by who
+    writes next. Nothing waits for the disk: the study's own journal is the record, and this file can be lost.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        super().__init__(str(path))
+        self._path = path
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Append ``logs``, one line each."""
+        if fcntl is None:
+            super().append_logs(logs)
+            return
+        lines = b"".join(json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs)
+        with self._path.open("r+b", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            size = file.seek(0, 2)
+            end = _whole_lines(file, size)
+            if end < size:
+                file.truncate(end)
+            file.seek(end)
+            file.write(lines)
+
+
+def _whole_lines(file: Any, size: int) -> int:
+    """Return where the last whole line of ``file`` ends."""
+    step = 1
+    while size:
+        start = max(0, size - step)
+        file.seek(start)
+        found = file.read(size - start).rfind(b"\n")
+        if found >= 0:
+            return int(start) + int(found) + 1
+        if start == 0:
+            return 0
+        step *= 64
+    return 0
+
+
+class _Proxy(GrpcStorageProxy):
+    """Optuna's gRPC client, none of whose calls waits without end."""
+
+    def _setup(self) -> None:
+        super()._setup()
+        import grpc
+
+        class Deadline(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc] # its package ships no types
+            def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+                return continuation(details._replace(timeout=ANSWER_SECONDS), request)
+
+        from optuna.storages._grpc.auto_generated import api_pb2_grpc
+        from optuna.storages._grpc.client import GrpcClientCache
+
+        stub: Any = api_pb2_grpc.StorageServiceStub
+        self._stub = stub(grpc.intercept_channel(self._channel, Deadline()))
+        self._cache = GrpcClientCache(self._stub)
+
+
+def open_storage(place: Path | str) -> BaseStorage:
+    """Return the storage at ``place``: a journal file, a database or a server of ``ftnas storage-server``.
+
+    Raises:
+        RunError: it does not answer within some ten seconds, its driver is missing, or it is none.
+    """
+    if isinstance(place, Path):
+        return _open_file(place)
+    scheme = place.partition("://")[0] if "://" in place else ""
+    kind = scheme.partition("+")[0]
+    with quiet():
+        if kind == "grpc":
+            return _open_server(place)
+        if kind in ("sqlite", "mysql", *DRIVERS):
+            return _open_database(place)
+    raise RunError(f"storage {shown(place)}: unknown kind of storage; choose from {KINDS}")
+
+
+class _Unchangeable(JournalFileBackend):
+    """A journal that can only be read."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        raise PermissionError("this journal is only read here")
+
+
+def open_unchangeable(journal: Path) -> BaseStorage:
+    """Return the storage in a study's ``journal``, for reading only.
+
+    Raises:
+        RunError: it is not a journal.
+    """
+    try:
+        return JournalStorage(_Unchangeable(str(journal)))
+    except OSError as error:
+        raise RunError(f"{journal}: cannot be opened ({error.strerror})") from None
+    except Exception as error:
+        raise RunError(f"{journal}: is not a readable study journal ({type(error).__name__}: {error})") from None
+
+
+def close_storage(storage: BaseStorage) -> None:
+    """Close the connections of ``storage``, which is not used any more."""
+    engine = getattr(getattr(storage, "_backend", None), "engine", None)
+    if engine is not None:
+        engine.dispose()
+    elif isinstance(storage, GrpcStorageProxy):
+        storage.close()
+
+
+def _open_file(path: Path) -> BaseStorage:
+    try:
+        return JournalStorage(TaskJournal(path))
+    except OSError as error:
+        raise RunError(f"{path}: cannot be opened ({error.strerror})") from None
+    except Exception as error:
+        raise UnreadableBoard(f"{path}: is not a readable task board ({type(error).__name__}: {error})") from None
+
+
+def _open_server(url: str) -> BaseStorage:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or port is None:
+        raise RunError(f"storage {shown(url)}: a host and a port are needed, such as grpc://localhost:13000")
+    proxy = _Proxy(host=f"[{host}]" if ":" in host else host, port=port)
+    try:
+        proxy.wait_server_ready(timeout=ANSWER_SECONDS)
+        proxy.get_all_studies()
+    except Exception as error:
+        proxy.close()
+        if not (isinstance(error, ConnectionError) or _is_rpc_error(error)):
+            raise
+        reason = "" if isinstance(error, ConnectionError) else " as a storage-server does"
+        raise RunError(
+            f"storage {shown(url)}: nothing answers there{reason} within {ANSWER_SECONDS} s; "
+            "is ftnas storage-server running?"
+        ) from None
+    return proxy
+
+
+def _open_database(url: str) -> BaseStorage:
+    scheme, _, rest = url.partition("://")
+    full = f"{DRIVERS.get(scheme, scheme)}://{rest}"
+    for attempt in range(ATTEMPTS):
+        try:
+            backend = RDBStorage(full, engine_kwargs=_engine_options(full))
+        except _WRONG as error:
+            # Of two processes that make the tables of an empty database at once, one fails, and then finds them.
+            if isinstance(error, ProgrammingError | IntegrityError) and attempt + 1 < ATTEMPTS:
+                continue
+            raise RunError(f"storage {shown(url)}: {_reason(error, full)}") from None
+        if backend.engine.dialect.name == "sqlite":
+            _make_claims_atomic(backend.engine)
+        elif backend.engine.dialect.name == "postgresql":
+            _wait_for_no_disk(backend.engine)
+        return get_storage(backend)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _engine_options(url: str) -> dict[str, Any]:
+    """Return what lets a connection to ``url`` fail in time.
+
+    None is tried before it is used, which would cost as much as using it: who meets a lost one tries again.
+    """
+    if url.startswith("sqlite"):
+        return {"connect_args": {"timeout": SQLITE_SECONDS}}
+    options: dict[str, Any] = {"connect_timeout": ANSWER_SECONDS // 2}
+    if url.startswith("postgresql+psycopg"):
+        options |= {"tcp_user_timeout": 1000 * ANSWER_SECONDS}
+    return {"connect_args": options, "pool_pre_ping": False}
+
+
+def _make_claims_atomic(engine: sqlalchemy.Engine) -> None:
+    """Let each of SQLite's transactions begin with its lock, so that none writes on what it read before another wrote.
+
+    Python's driver would begin it with the first change: then two workers could claim one task.
+    """
+
+    @sqlalchemy.event.listens_for(engine, "connect")
+    def configure(connection: Any, _: Any) -> None:
+        connection.isolation_level = None
+        # With a log ahead of the file, a change waits for the disk only now and then.
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+    @sqlalchemy.event.listens_for(engine, "begin")
+    def begin(connection: sqlalchemy.Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    engine.dispose()  # connections made before these
+
+
+def _wait_for_no_disk(engine: sqlalchemy.Engine) -> None:
+    """Let PostgreSQL answer before its disk does: the study's journal is the record, and tasks can be put up again."""
+
+    @sqlalchemy.event.listens_for(engine, "connect")
+    def configure(connection: Any, _: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SET synchronous_commit TO OFF")
+        connection.commit()
+
+    engine.dispose()
+
+
+def _reason(error: Exception, url: str) -> str:
+    """Return what is wrong with the database at ``url``, in one line without its password."""
+    if isinstance(error, ImportError):
+        scheme = url.partition("://")[0]
+        package = PACKAGES.get(scheme, "its driver, as SQLAlchemy's documentation names it")
+        return f"its driver is not installed: pip install {package}"
+    if isinstance(error, NoSuchModuleError):
+        return f"SQLAlchemy knows no such driver; choose from {KINDS}"
+    if isinstance(error, ArgumentError | KeyError | IndexError | ValueError):
+        return f"is not a URL of a database; choose from {KINDS}"
+    told = str(getattr(error, "orig", None) or error.__cause__ or error).strip() or type(error).__name__
+    password = url.partition("://")[2].rpartition("@")[0].partition(":")[2]
+    line = " ".join(told.split())
+    return "cannot be used: " + (line.replace(password, "***") if password else line)
+
+
+def is_outage(error: BaseException) -> bool:
+    """Return whether ``error`` is of a storage that does not answer now, and may answer later."""
+    if isinstance(error, StorageInternalError | DBAPIError | OSError):
+        return True
+    return _is_rpc_error(error) and _rpc_code(error) in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
+
+
+def _is_rpc_error(error: BaseException) -> bool:
+    import grpc
+
+    return isinstance(error, grpc.RpcError)
+
+
+def _rpc_code(error: Any) -> str:
+    return str(error.code().name)
+
+
+@contextmanager
+def serving(host: str, port: int) -> Iterator[Callable[[], None]]:
+    """Serve a storage in memory to gRPC clients during the block, and yield what waits for the server's end.
+
+    Raises:
+        RunError: the address cannot be used.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    with quiet():
+        from optuna.storages._grpc.server import make_server
+
+    threads = ThreadPoolExecutor(SERVER_THREADS)
+    try:
+        server = make_server(InMemoryStorage(), f"[{host}]" if ":" in host else host, port, threads)
+        server.start()
+    except (RuntimeError, OSError):
+        threads.shutdown()
+        raise RunError(f"--port {port}: cannot be used on {host}; is it taken? choose another") from None
+    try:
+        yield server.wait_for_termination
+    finally:
+        server.stop(grace=1).wait()
+        threads.shutdown()

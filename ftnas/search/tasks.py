@@ -1,0 +1,356 @@
+"""The task board: an Optuna study in which a trial is an architecture to score, and workers take what waits there.
+
+Optuna makes the steps of a task atomic on every storage: of several workers one claims it, and it ends once. So a task
+that was given up for dead cannot end a second time when its worker wakes up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from ftnas import __version__
+from ftnas.errors import RunError, SpaceError
+from ftnas.search.candidates import Score
+from ftnas.search.places import shown
+from ftnas.search.storages import close_storage, is_outage, open_storage
+from ftnas.search.studies import quiet
+from ftnas.space import Genotype
+
+PROTOCOL = 1
+"""Of what stands on a board; workers and searches of different protocols do not understand each other."""
+
+PATIENCE_SECONDS = 60.0
+"""How long a storage that answered before may be away."""
+
+WORKER, CLOSED, SEARCH, BOARD = "worker ", "closed", "search", "board"
+Result = TypeVar("Result")
+
+
+class BoardLost(Exception):
+    """The storage has no such board any more: a server in memory was started anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """What decides on a score, as workers and search must have it in common.
+
+    Attributes:
+        title: names the board to people.
+        recipe: digest of the configuration and the space, by which boards of one storage are told apart.
+        supernet: digest of the shared weights.
+    """
+
+    title: str
+    recipe: str
+    supernet: str
+
+    @property
+    def board(self) -> str:
+        """The name of the study that is the board."""
+        return f"ftnas {self.title} {self.recipe}"
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """An architecture to score, in the form in which it was proposed, on the chips from ``first`` up to ``last``."""
+
+    genotype: Genotype
+    first: int
+    last: int
+    name: str
+
+    @classmethod
+    def on(cls, genotype: Genotype, chips: range) -> Work:
+        """Return the work of scoring ``genotype`` on ``chips``. Isomorphic forms are different work."""
+        return cls(genotype, chips.start, chips.stop, f"{genotype.form}-{chips.start}-{chips.stop}")
+
+    @property
+    def chips(self) -> range:
+        """The chips to score it on."""
+        return range(self.first, self.last)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, ready for JSON."""
+        return {"name": self.name, "genotype": self.genotype.to_dict(), "chips": [self.first, self.last]}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Work:
+        """Read the form that ``to_dict`` writes.
+
+        Raises:
+            RunError: it is of no work.
+        """
+        try:
+            first, last = map(int, content["chips"])
+            if not 0 <= first < last:
+                raise ValueError(f"chips {first} to {last}")
+            return cls(Genotype.from_dict(content["genotype"]), first, last, str(content["name"]))
+        except (KeyError, TypeError, ValueError, SpaceError) as error:
+            raise RunError(f"a task is not of a search of ftnas ({type(error).__name__}: {error})") from None
+
+
+class State(Enum):
+    """Where a task is: ended is without a score."""
+
+    WAITING = TrialState.WAITING
+    RUNNING = TrialState.RUNNING
+    SCORED = TrialState.COMPLETE
+    ENDED = TrialState.FAIL
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task of the board.
+
+    Attributes:
+        identity: of the trial in its storage.
+        name: of the work.
+        worker: who claimed it, once that one has said so.
+        content: everything else that is written on it.
+    """
+
+    identity: int
+    name: str
+    state: State
+    worker: str | None
+    content: Mapping[str, Any]
+
+    def work(self) -> Work:
+        """Return what is to be done."""
+        return Work.from_dict(self.content["work"])
+
+    def score(self) -> Score | None:
+        """Return the score, where there is one, of this very work."""
+        told = self.content.get("score")
+        try:
+            return Score.from_dict(told) if isinstance(told, dict) and told["work"] == self.name else None
+        except (KeyError, TypeError, ValueError):
+            return None
+
+
+class TaskBoard:
+    """A board in a storage that is open; every step waits ``PATIENCE_SECONDS`` for a storage that is away.
+
+    Args:
+        place: of the storage, by which it is opened again after it was lost.
+        sleep: waits for so many seconds.
+    """
+
+    def __init__(
+        self,
+        place: Path | str,
+        experiment: Experiment,
+        *,
+        storage: BaseStorage,
+        study: int,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.place, self.experiment = place, experiment
+        self._storage, self._study, self._sleep = storage, study, sleep
+
+    @classmethod
+    def open(cls, place: Path | str, experiment: Experiment, storage: BaseStorage | None = None) -> TaskBoard:
+        """Return the search's board, made where there is none yet.
+
+        Raises:
+            RunError: the storage does not answer, or the board there is of other weights, version or experiment.
+        """
+        storage = storage or open_storage(place)
+        found = cls.join(place, experiment, storage)
+        if found is not None:
+            return found
+        with quiet():
+            try:
+                study = storage.create_new_study([StudyDirection.MAXIMIZE], experiment.board)
+            except DuplicatedStudyError:
+                study = storage.get_study_id_from_name(experiment.board)
+            storage.set_study_user_attr(study, BOARD, _label(experiment))
+        return cls(place, experiment, storage=storage, study=study)
+
+    @classmethod
+    def join(cls, place: Path | str, experiment: Experiment, storage: BaseStorage) -> TaskBoard | None:
+        """Return the board in an open storage; ``None`` where the search has not made it yet.
+
+        Raises:
+            RunError: it is of other weights or another version, or the file is of another experiment.
+        """
+        names = board_names(storage)
+        if experiment.board not in names:
+            if isinstance(place, Path) and names:
+                raise RunError(
+                    f"{place}: holds the tasks of another experiment ({names[0]}, not {experiment.board}); "
+                    "choose another run folder"
+                )
+            return None
+        study = storage.get_study_id_from_name(experiment.board)
+        label = storage.get_study_user_attrs(study).get(BOARD)
+        if label is None:
+            return None
+        _demand_same(place, found=label, ours=_label(experiment))
+        return cls(place, experiment, storage=storage, study=study)
+
+    def reopened(self) -> TaskBoard:
+        """Return this board after it was lost, with nothing on it."""
+        if isinstance(self.place, str):
+            self.close()
+        storage = self.open_again()
+        return self._call(lambda: TaskBoard.open(self.place, self.experiment, storage))
+
+    def open_again(self) -> BaseStorage:
+        """Return the storage, opened once more."""
+        return open_storage(self.place) if isinstance(self.place, str) else self._storage
+
+    def close(self) -> None:
+        """Close the storage."""
+        close_storage(self._storage)
+
+    def post(self, work: Work) -> None:
+        """Put up ``work`` for a worker to claim."""
+        content = {"work": work.to_dict(), "board": self.experiment.board}
+        template = create_trial(state=TrialState.WAITING, user_attrs=content)
+        self._call(lambda: self._storage.create_new_trial(self._study, template))
+
+    def tasks(self, *states: State) -> list[Task]:
+        """Return the tasks in one of ``states``, or all, in the order in which they were put up."""
+        wanted = tuple(state.value for state in states) or None
+
+        def read() -> list[FrozenTrial]:
+            # A server in memory that was started anew may have given another board this number.
+            if self._storage.get_study_name_from_id(self._study) != self.experiment.board:
+                raise KeyError
+            return self._storage.get_all_trials(self._study, deepcopy=False, states=wanted)
+
+        return [_task(trial) for trial in self._call(read) if "work" in trial.user_attrs]
+
+    def claim(self, task: Task, worker: str) -> bool:
+        """Return whether ``task`` was waiting and is now ``worker``'s."""
+
+        def take() -> bool:
+            if not self._storage.set_trial_state_values(task.identity, TrialState.RUNNING):
+                return False
+            self._storage.set_trial_user_attr(task.identity, "worker", worker)
+            return True
+
+        return self._ending(take)
+
+    def finish(self, task: Task, score: Score) -> bool:
+        """Write the score of a task; return whether it was still wanted from this worker."""
+
+        def tell() -> bool:
+            told = {"work": task.name, **score.to_dict()}
+            self._storage.set_trial_user_attr(task.identity, "score", told)
+            return self._storage.set_trial_state_values(task.identity, TrialState.COMPLETE, [score.faulty])
+
+        return self._ending(tell)
+
+    def end(self, task: Task, reason: str = "", *, failed: bool = False) -> bool:
+        """End a task without a score; return whether it had not ended before.
+
+        Args:
+            reason: why, for whoever looks at the board.
+            failed: whether scoring it went wrong, rather than being broken off.
+        """
+
+        def give() -> bool:
+            if reason:
+                self._storage.set_trial_user_attr(task.identity, "failed" if failed else "returned", reason)
+            return self._storage.set_trial_state_values(task.identity, TrialState.FAIL)
+
+        return self._ending(give)
+
+    def write(self, key: str, value: Any) -> None:
+        """Write a remark on the board itself, such as a sign of life."""
+        self._call(lambda: self._storage.set_study_user_attr(self._study, key, value))
+
+    def remarks(self) -> Mapping[str, Any]:
+        """Return all remarks."""
+        return self._call(lambda: self._storage.get_study_user_attrs(self._study))
+
+    def _ending(self, step: Callable[[], bool]) -> bool:
+        try:
+            return self._call(step)
+        except UpdateFinishedTrialError:
+            return False
+
+    def _call(self, step: Callable[[], Result]) -> Result:
+        return patiently(step, self.place, sleep=self._sleep)
+
+
+def patiently(step: Callable[[], Result], place: Path | str, *, sleep: Callable[[float], None]) -> Result:
+    """Return what ``step`` returns, tried again for ``PATIENCE_SECONDS`` while the storage at ``place`` is away.
+
+    Raises:
+        BoardLost: the storage does not know what it is asked for.
+        RunError: it was away for too long.
+    """
+    waited, pause = 0.0, 0.1
+    while True:
+        try:
+            return step()
+        except KeyError:
+            raise BoardLost from None
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            if waited >= PATIENCE_SECONDS:
+                raise RunError(
+                    f"storage {shown(place)}: has not answered for {waited:.0f} s ({type(error).__name__}); "
+                    "the same command goes on when it does"
+                ) from None
+        sleep(pause)
+        waited, pause = waited + pause, min(2 * pause, 5.0)
+
+
+def board_names(storage: BaseStorage) -> list[str]:
+    """Return the names of the boards in ``storage``."""
+    return [study.study_name for study in storage.get_all_studies() if study.study_name.startswith("ftnas ")]
+
+
+def digest(*contents: bytes) -> str:
+    """Return 12 hexadecimal digits that stand for ``contents``."""
+    joined = hashlib.blake2b(digest_size=6)
+    for content in contents:
+        joined.update(len(content).to_bytes(8, "little") + content)
+    return joined.hexdigest()
+
+
+def digest_of(content: Any) -> bytes:
+    """Return plain data as bytes to digest."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _task(trial: FrozenTrial) -> Task:
+    content = trial.user_attrs
+    name = str(content["work"].get("name")) if isinstance(content["work"], dict) else ""
+    return Task(trial._trial_id, name, State(trial.state), content.get("worker"), content)
+
+
+def _label(experiment: Experiment) -> dict[str, Any]:
+    return {"protocol": PROTOCOL, "ftnas": __version__, "supernet": experiment.supernet}
+
+
+def _demand_same(place: Path | str, *, found: Any, ours: Mapping[str, Any]) -> None:
+    """Refuse a board that is of another version or of other weights."""
+    theirs = found if isinstance(found, dict) else {}
+    if (theirs.get("protocol"), theirs.get("ftnas")) != (ours["protocol"], ours["ftnas"]):
+        raise RunError(
+            f"storage {shown(place)}: its tasks are of ftnas {theirs.get('ftnas')}, and this is ftnas {ours['ftnas']}; "
+            "workers and search need the same version"
+        )
+    if theirs.get("supernet") != ours["supernet"]:
+        raise RunError(
+            f"storage {shown(place)}: its tasks are for other shared weights (supernet {theirs.get('supernet')}, here "
+            f"{ours['supernet']}); copy supernet/ from the search's run folder, or choose another storage"
+        )
