@@ -9,20 +9,19 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Literal
+from typing import Annotated
 
 import typer
 from rich.text import Text
 
 from ftnas import __version__
+from ftnas.cli.findings import Finding, Part, Status, writable
+from ftnas.cli.launcher_findings import NNI_PORT, launcher_findings
 from ftnas.cli.mistakes import EXIT_MISTAKE, one_line_errors
 from ftnas.cli.output import Json, console, print_json, print_table, table
-
-Status = Literal["ok", "note", "wrong"]
-Part = Literal["ftnas", "devices", "packages", "extras", "tools", "folders"]
 
 COLOURS: Mapping[Status, str] = {"ok": "green", "note": "yellow", "wrong": "red"}
 # What people who work on ftnas itself need, and nobody else.
@@ -30,30 +29,16 @@ _FOR_DEVELOPERS = "dev"
 _COMPILERS = {"C": ("cc", "gcc", "clang"), "C++": ("c++", "g++", "clang++")}
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at.
-
-    Attributes:
-        found: a version, a device, a place, or that there is none.
-        status: ``note`` is of something that ftnas can do without, ``wrong`` of something that it cannot.
-        remedy: what to do about it, a command where there is one; empty where all is well.
-    """
-
-    part: Part
-    name: str
-    found: str
-    status: Status = "ok"
-    remedy: str = ""
+Port = Annotated[int, typer.Option("--port", min=1, max=65534, help="The port that `ftnas launch` is to use.")]
 
 
-def doctor(as_json: Json = False) -> None:
+def doctor(port: Port = NNI_PORT, as_json: Json = False) -> None:
     """Say which versions and devices there are, and what is missing, with the command that installs it.
 
     Ends with exit code 0 if ftnas can work, 2 if something that it needs is missing or does not work.
     """
     with one_line_errors():
-        findings = [*_program(), *_packages(), *_devices(), *_tools(), *_folders()]
+        findings = [*_program(), *_packages(), *_devices(), *_tools(), *_folders(), *launcher_findings(port)]
         if as_json:
             print_json([asdict(finding) for finding in findings])
         else:
@@ -171,17 +156,7 @@ def _tools() -> Iterator[Finding]:
 def _folders() -> Iterator[Finding]:
     """Yield the folders that are written to besides those that a command names."""
     temporary = os.environ.get("TORCHINDUCTOR_CACHE_DIR") or tempfile.gettempdir()
-    yield _writable("compiled nets", Path(temporary), "choose another with TORCHINDUCTOR_CACHE_DIR")
+    yield writable("compiled nets", Path(temporary), "choose another with TORCHINDUCTOR_CACHE_DIR")
     cache = os.environ.get("MPLCONFIGDIR") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    yield _writable("fonts of figures", Path(cache), "choose another with MPLCONFIGDIR")
-    yield _writable("this folder", Path.cwd(), "runs go elsewhere with --run")
-
-
-def _writable(name: str, place: Path, remedy: str) -> Finding:
-    """Return whether a file can be made in ``place``, or in the nearest folder above it that is there."""
-    there = next(folder for folder in (place, *place.absolute().parents) if folder.exists())
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            return Finding("folders", name, str(place))
-    except OSError as error:
-        return Finding("folders", name, f"{place}: {error.strerror}", "note", remedy)
+    yield writable("fonts of figures", Path(cache), "choose another with MPLCONFIGDIR")
+    yield writable("this folder", Path.cwd(), "runs go elsewhere with --run")

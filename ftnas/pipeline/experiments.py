@@ -8,30 +8,28 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from statistics import fmean
 from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import Field, field_validator, model_validator
 
-from ftnas.campaign import CONFIDENCE, accuracy, chip_accuracies
-from ftnas.campaign.estimates import DROP
-from ftnas.campaign.intervals import student_interval
+from ftnas.campaign import accuracy, chip_accuracies
 from ftnas.campaign.levels import Level, levels_of
-from ftnas.configuration import Section, read_yaml, validate
+from ftnas.configuration import Name, Section, read_yaml, validate
 from ftnas.errors import ConfigError, FtnasError, RunError
 from ftnas.files import read_json, write_json, write_text
+from ftnas.holding import holding, is_new
+from ftnas.locking import LOCK, holding_lock
 from ftnas.pipeline.checkpoints import load_checkpoint
 from ftnas.pipeline.config import TrainConfig
+from ftnas.pipeline.experiment_results import write_results
 from ftnas.pipeline.jobs import Result, run_job
 from ftnas.pipeline.run_folder import describe_environment
 from ftnas.pipeline.training import check_net, prepare_training
 from ftnas.pipeline.workers import run_tasks
-from ftnas.report.grid import grid_csv, grid_figure, grid_markdown
-from ftnas.report.raster import write_png
 from ftnas.training import sharpness, zero_share
 
-CONFIG, MEASURED, RESULTS = "experiment.yaml", "measured.json", "results.json"
+CONFIG, MEASURED, TRAININGS = "experiment.yaml", "measured.json", "trainings"
 FREE_KEYS = ("workers", "description")
 
 Keys = dict[str, Any]
@@ -46,7 +44,7 @@ class ExperimentConfig(Section):
     the first ``sharpness_images`` test images. ``against``: the option that others of its choice are compared with.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    name: Name
     description: str = ""
     base: Keys
     axes: dict[str, dict[str, Keys]] = Field(min_length=1)
@@ -96,6 +94,20 @@ class ExperimentConfig(Section):
             keys = merged(keys, self.axes[axis][option])
         return validate(TrainConfig, keys, source=f"{self.name}: {', '.join(combination.values())}")
 
+    def trainings(self) -> dict[str, TrainConfig]:
+        """Return every training by the name of its folder, combination by combination, seed by seed.
+
+        Raises:
+            ConfigError: two have one name, since their options differ in signs only.
+        """
+        found: dict[str, TrainConfig] = {}
+        for combination, seed in itertools.product(self.combinations(), self.seeds):
+            name = option_name(combination, seed)
+            if name in found:
+                raise ConfigError(f"{self.name}: axes: two trainings would be called {name}; rename an option")
+            found[name] = self.training(combination, seed)
+        return found
+
     def first_training(self, combination: Mapping[str, str]) -> TrainConfig:
         """Return the training of ``combination`` with the first seed."""
         return self.training(combination, self.seeds[0])
@@ -124,6 +136,7 @@ def load_experiment(path: Path, *, workers: int | None = None, data_directory: P
     config = validate(ExperimentConfig, content, source=str(path))
     for combination in config.combinations():
         _check_training(config, combination)
+    config.trainings()
     return config
 
 
@@ -140,44 +153,36 @@ def run_experiment(config: ExperimentConfig, folder: Path) -> ExperimentSummary:
     Raises:
         FtnasError: what the user gave is wrong; nothing is half-written.
     """
-    firsts = [config.first_training(combination) for combination in config.combinations()]
-    for training in {_kind(first): first for first in firsts}.values():
-        check_net(training)
-    _open(folder, config)
-    cells = [(combination, seed) for combination in config.combinations() for seed in config.seeds]
-    trainings = [config.training(*cell) for cell in cells]
+    trainings = config.trainings()
+    check_trainings(trainings)
+    with holding(folder, CONFIG):
+        return _run(config, folder, trainings)
+
+
+def _run(config: ExperimentConfig, folder: Path, trainings: Mapping[str, TrainConfig]) -> ExperimentSummary:
+    open_experiment(folder, config)
     tasks = [
-        partial(_train_and_measure, training, folder / "trainings" / option_name(*cell), config)
-        for training, cell in zip(trainings, cells, strict=True)
+        partial(train_and_measure, training, folder / TRAININGS / name, config) for name, training in trainings.items()
     ]
     found = run_tasks(
         tasks,
         title=config.name,
-        epochs=sum(training.training.epochs for training in trainings),
+        epochs=sum(training.training.epochs for training in trainings.values()),
         workers=config.workers,
-        threads=trainings[0].threads,
+        threads=next(iter(trainings.values())).threads,
     )
-    rows = [
-        _row(combination, [one for (other, _), one in zip(cells, found, strict=True) if other == combination])
-        for combination in config.combinations()
-    ]
-    results = {
-        "name": config.name,
-        "axes": {axis: list(options) for axis, options in config.axes.items()},
-        "seeds": list(config.seeds),
-        "chips": config.chips,
-        "confidence": CONFIDENCE,
-        "against": config.against,
-        "rows": rows,
-        "differences": list(_differences(config, rows)),
-    }
-    write_text(folder / "results.csv", grid_csv(results))
-    write_text(folder / "results.md", grid_markdown(results))
-    figure = grid_figure(results)
-    write_text(folder / "figure.svg", figure)
-    write_png(figure, folder / "figure.png")
-    write_json(folder / RESULTS, results)
-    return ExperimentSummary(folder, results)
+    return ExperimentSummary(folder, write_results(config, folder, found))
+
+
+def check_trainings(trainings: Mapping[str, TrainConfig]) -> dict[str, dict[str, Any]]:
+    """Refuse what is impossible before any work; return for each training its net as plain data.
+
+    Raises:
+        FtnasError: names the net, the data, or what was asked of them.
+    """
+    kinds = {_kind(training): training for training in trainings.values()}
+    nets = {kind: check_net(training) for kind, training in kinds.items()}
+    return {name: nets[_kind(training)] for name, training in trainings.items()}
 
 
 def _kind(training: TrainConfig) -> str:
@@ -185,31 +190,49 @@ def _kind(training: TrainConfig) -> str:
     return training.model_dump_json(include={"net", "space", "width", "numbers", "bits", "data"})
 
 
-def _open(folder: Path, config: ExperimentConfig) -> None:
-    """Make the folder of the experiment, or go on in the one that is there."""
+def open_experiment(folder: Path, config: ExperimentConfig) -> None:
+    """Make the folder of the experiment, or go on in the one that is there.
+
+    Raises:
+        RunError: the folder is of another experiment, or of something else.
+    """
     now = config.model_dump(mode="json")
     if (folder / CONFIG).exists():
         there = validate(ExperimentConfig, read_yaml(folder / CONFIG), source=str(folder / CONFIG))
         for key, value in there.model_dump(mode="json").items():
             if key not in FREE_KEYS and value != now[key]:
                 raise RunError(f"{folder}: is of another experiment ({key} differs); choose another with --out")
-        return
-    if folder.exists() and any(folder.iterdir()):
+    elif not is_new(folder):
         raise RunError(f"{folder}: exists and is not an experiment; choose another with --out")
-    write_text(folder / CONFIG, yaml.safe_dump(now, sort_keys=False))
-    write_json(folder / "environment.json", describe_environment(config.training(next(config.combinations()), 0)))
+    else:
+        write_text(folder / CONFIG, config_text(config))
+    if not (folder / "environment.json").exists():  # a kill may have come between them
+        write_json(folder / "environment.json", describe_environment(config.training(next(config.combinations()), 0)))
 
 
-def _train_and_measure(
+def config_text(config: ExperimentConfig) -> str:
+    """Return ``config`` as YAML that loads back equal."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def train_and_measure(
     training: TrainConfig, folder: Path, config: ExperimentConfig, advance: Callable[[], None]
 ) -> Result:
-    work, job = prepare_training(training, folder)
-    run_job(work.path, job, advance)
-    levels = [level for text in config.faults for level in levels_of(text, None)]
-    file = folder / MEASURED
-    if not file.exists():
-        write_json(file, _measured(folder, config, levels))
-    return dict(read_json(file))
+    """Train and measure one net of an experiment in its own ``folder``, unless that is done; return what was measured.
+
+    Raises:
+        FtnasError: what the user gave is wrong; nothing is half-written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with holding_lock(folder / LOCK, of=folder):  # a trial of a launch that was killed may still be at it
+        work, job = prepare_training(training, folder)
+        file = folder / MEASURED
+        if not (file.exists() and not (folder / "model.json").exists()):  # else it was trained on another machine
+            run_job(work.path, job, advance)
+        if not file.exists():
+            levels = [level for text in config.faults for level in levels_of(text, None)]
+            write_json(file, _measured(folder, config, levels))
+        return dict(read_json(file))
 
 
 def _measured(folder: Path, config: ExperimentConfig, levels: list[Level]) -> Result:
@@ -241,41 +264,6 @@ def _fault_name(level: Level) -> str:
         _, _, options = rest.partition(":")
         names.append(f"{name}:{options}" if options else name)
     return " + ".join(names)
-
-
-def _row(combination: Mapping[str, str], seeds: list[Result]) -> Result:
-    """Return means over seeds; the interval of an accuracy is over seeds, each a mean over the same chips."""
-    faults = []
-    for index, fault in enumerate(seeds[0]["faults"]):
-        means = [fmean(seed["faults"][index]["chips"]) for seed in seeds]
-        interval = student_interval(means, CONFIDENCE)
-        faults.append(
-            {"fault": fault["fault"], "rate": fault["rate"], "mean": fmean(means), "low": interval.low,
-             "high": interval.high, "seeds": means}
-        )  # fmt: skip
-    single = {key: fmean(seed[key] for seed in seeds) for key in ("clean", "zeros", "sharpness")}
-    return {
-        "options": dict(combination),
-        **single,
-        "clean_of_seeds": [seed["clean"] for seed in seeds],
-        "faults": faults,
-    }
-
-
-def _differences(config: ExperimentConfig, rows: list[Result]) -> Iterator[Result]:
-    """Yield what each other option gains over ``against``, seed by seed on the same chips."""
-    axis = next((axis for axis, options in config.axes.items() if config.against in options), None)
-    for row in rows if axis is not None else ():
-        if row["options"][axis] == config.against:
-            continue
-        base = next(other for other in rows if other["options"] == {**row["options"], axis: config.against})
-        for ours, theirs in zip(row["faults"], base["faults"], strict=True):
-            gains = [one - other for one, other in zip(ours["seeds"], theirs["seeds"], strict=True)]
-            interval = student_interval(gains, CONFIDENCE, bounds=DROP)
-            yield {
-                "options": row["options"], "fault": ours["fault"], "rate": ours["rate"],
-                "mean": fmean(gains), "low": interval.low, "high": interval.high,
-            }  # fmt: skip
 
 
 def merged(keys: Mapping[str, Any], changes: Mapping[str, Any]) -> Keys:
