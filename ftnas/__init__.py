@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ftnas.consent import allow_code as allow_code
+
 if TYPE_CHECKING:
     from ftnas.pipeline.exports import load as load
 

@@ -23,17 +23,25 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from ftnas.campaign import ChipResult, Shard, SingleResult
 from ftnas.configuration import read_yaml, validate
+from ftnas.consent import allow_code
 from ftnas.errors import CampaignError
 from ftnas.hardening.methods import HardeningOptions
 from ftnas.pipeline.campaigns import ChipOptions, Execution, SingleOptions, measure_chips, measure_single
 from ftnas.pipeline.checkpoints import Checkpoint
-from ftnas.pipeline.config import CompareConfig, RunConfig, TrainConfig
+from ftnas.pipeline.config import CompareConfig, RunConfig, TrainConfig, load_config
 from ftnas.pipeline.families import SearchFinding, SearchRequest, search_family, search_file
+from ftnas.pipeline.fault_maps import remap as place_around
 from ftnas.pipeline.hardening import HardenedNet, harden_net
+from ftnas.pipeline.layered_training import train_layers
+from ftnas.pipeline.layered_training_config import is_layered_training, layered_train_config
 from ftnas.pipeline.net_comparison import NetComparison, compare_config, compare_nets
-from ftnas.pipeline.nets import load_net
+from ftnas.pipeline.nets import load_net, own_net
 from ftnas.pipeline.run import RunSummary
 from ftnas.pipeline.run import search as run_search
+from ftnas.pipeline.shared_training import SharedTrainings
+from ftnas.pipeline.shared_training import train_search as train_shared
+from ftnas.pipeline.spiking_campaigns import measure_graph_chips
+from ftnas.pipeline.spiking_nets import graph_file
 from ftnas.pipeline.training import train_net
 
 if TYPE_CHECKING:
@@ -54,8 +62,10 @@ __all__ = [
     "export",
     "harden",
     "load_net",
+    "remap",
     "search",
     "train",
+    "train_search",
 ]
 
 Keys = Mapping[str, Any]
@@ -92,15 +102,30 @@ def train(config: TrainConfig | Keys | Path | str, out: Path | str) -> dict[str,
     """Train one net and measure it under its faults, as ``ftnas train`` does.
 
     Args:
-        config: which net, which images, how.
+        config: which net, which images, how; of a layered spiking net the keys of a ``LayeredTrainConfig``.
         out: the folder for the trained net, which every other function then takes. The same call goes on there.
 
     Returns:
         The accuracies and costs, as in ``result.json``.
     """
     content, source = _content(config, "train")
-    settings = validate(TrainConfig, content, source=source) if isinstance(content, Mapping) else content
-    return train_net(settings, Path(out))
+    if isinstance(content, Mapping):
+        if is_layered_training(content.get("net")):
+            return train_layers(layered_train_config(content, source), Path(out))
+        content = validate(TrainConfig, content, source=source)
+    _allow(config, content.net)
+    return train_net(content, Path(out))
+
+
+def train_search(config: RunConfig | Path | str, run: Path | str | None = None) -> SharedTrainings:
+    """Train what a search needs next in its run folder, as ``ftnas train EXPERIMENT.yaml`` does.
+
+    Args:
+        config: of the search.
+        run: its folder, ``runs/`` and the configuration's name by default. The same call, and ``search``, go on there.
+    """
+    chosen = load_config(Path(config)) if isinstance(config, Path | str) else config
+    return train_shared(chosen, Path(run) if run is not None else Path("runs", chosen.name))
 
 
 def compare(config: CompareConfig | Keys | Path | str, out: Path | str) -> NetComparison:
@@ -113,6 +138,7 @@ def compare(config: CompareConfig | Keys | Path | str, out: Path | str) -> NetCo
     """
     content, source = _content(config, "compare")
     settings = compare_config(content, source=source) if isinstance(content, Mapping) else content
+    _allow(config, *settings.nets)
     return compare_nets(settings, Path(out))
 
 
@@ -128,7 +154,7 @@ def campaign(
     """Measure a net on faulty chips, or under single faults, and write tables and a figure, as ``ftnas campaign`` does.
 
     Args:
-        net: what is measured, on the test images of its data.
+        net: what is measured, on the test images of its data; a spiking graph by the text that names it.
         options: which faults, and how sure the result is to be. A mapping with ``faults`` is of a campaign over chips,
             one without of single faults.
         out: the folder for records, tables and the figure. The same call goes on there.
@@ -143,6 +169,9 @@ def campaign(
     else:
         chosen = options
     if isinstance(chosen, ChipOptions):
+        graph = None if isinstance(net, Checkpoint) else graph_file(str(net))
+        if graph is not None:
+            return measure_graph_chips(graph, chosen, execution)
         return measure_chips(_net(net), chosen, execution)
     return measure_single(_net(net), chosen, execution)
 
@@ -192,6 +221,21 @@ def harden(
     return harden_net(_net(net), chosen, Path(out), faults=faults, chips=chips, workers=workers)
 
 
+def remap(net: Checkpoint | Path | str, map: Path | str, out: Path | str, *, bypass: bool = False) -> dict[str, Any]:
+    """Place the neurons of a layered spiking net where a chip's faults harm least, as ``ftnas remap`` does.
+
+    Args:
+        net: left as it is.
+        map: the file that says what is broken, ``.json`` or ``.csv``.
+        out: a new folder for the net, which every other function then takes.
+        bypass: whether the chip passes its broken synapses by, so that they count as 0.
+
+    Returns:
+        Accuracies without faults and on the chip, before and after, as in ``remap.json``.
+    """
+    return place_around(_net(net), Path(map), Path(out), bypass=bypass)
+
+
 def _net(net: Checkpoint | Path | str) -> Checkpoint:
     return net if isinstance(net, Checkpoint) else load_net(str(net))
 
@@ -199,6 +243,15 @@ def _net(net: Checkpoint | Path | str) -> Checkpoint:
 def _content(config: Any, verb: str) -> tuple[Any, str]:
     """Return a configuration, that of a file as a mapping, and what begins the message of an error in it."""
     return (read_yaml(Path(config)), str(config)) if isinstance(config, Path | str) else (config, f"ftnas {verb}")
+
+
+def _allow(config: Any, *nets: str) -> None:
+    """Let the Python files among ``nets`` run, unless a file names them: a caller's own object or mapping does."""
+    if isinstance(config, Path | str):
+        return
+    for own in map(own_net, nets):
+        if own is not None and own.name:
+            allow_code(own.file)
 
 
 def _options(kind: type[Options], keys: Keys) -> Options:

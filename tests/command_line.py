@@ -10,6 +10,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from ftnas.cli.main import app
+from ftnas.holding import OWN_FILES
 from ftnas.pipeline.config import load_config
 from ftnas.pipeline.run_folder import open_run
 from ftnas.space import bundled_spaces, load_space
@@ -23,7 +24,9 @@ def ftnas(*arguments: object) -> Result:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """Return all files below ``folder`` but those that say who uses it, and the list of checksums."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in OWN_FILES]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def refused(folder: Path, *arguments: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ftnas.consent import allow_code
 from ftnas.pipeline.config import CompareConfig
 from ftnas.pipeline.entrants import Entrant, entrants_of
 from ftnas.pipeline.jobs import load_dataset
@@ -36,9 +37,11 @@ RECIPE = {
 def write_models(folder: Path) -> Path:
     file = folder / "models.py"
     file.write_text(MODELS)
+    allow_code(file)  # which the user does by naming it
     return file
 
 
 def entrants(**changes: Any) -> list[Entrant]:
     config = CompareConfig.model_validate(RECIPE | changes)
+    allow_code(*(text.rpartition(":")[0] for text in config.nets if ".py:" in text))
     return entrants_of(ComparisonFolder(Path("nowhere"), config), load_dataset(config, choose_device("cpu")))

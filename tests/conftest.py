@@ -29,6 +29,14 @@ def no_network() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="module")
+def no_allowed_code() -> Iterator[None]:
+    """Python files that one module's tests let run are not let run for the next one's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FTNAS_ALLOW_CODE", "")
+        yield
+
+
 @pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)

@@ -93,7 +93,8 @@ def test_a_search_takes_its_configuration_in_every_form(
 ) -> None:
     given: list[Any] = []
     for place in ("api.run_search", "pipeline.families.search_cells"):
-        monkeypatch.setattr(f"ftnas.{place}", lambda *arguments: given.append(arguments))
+        # What is asked of the study beside its configuration, the third, is nothing here.
+        monkeypatch.setattr(f"ftnas.{place}", lambda config, run, *study: given.append((config, run)))
     file, config = quick(tmp_path), RunConfig.model_validate(QUICK)
     forms: dict[str, Any] = {"keys": QUICK, "path": file, "text": str(file), "object": config}
     api.search(forms[form])

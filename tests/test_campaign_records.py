@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -165,7 +166,7 @@ def test_a_schema_of_the_future_is_refused(path: Path) -> None:
 def test_two_writers_at_once_are_refused(path: Path) -> None:
     with open_records(path, HEADER) as records:
         records.append(UNITS[:1])
-        assert "another process is writing it" in refused(path)
+        assert f"is in use by process {os.getpid()} on {socket.gethostname()} (since" in refused(path)
     write(path)
 
 

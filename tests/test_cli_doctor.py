@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import signal
+import socket
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,13 +18,13 @@ import torch
 from command_line import ftnas
 
 from ftnas import __version__
-from ftnas.cli import doctor
+from ftnas.cli import doctor, launcher_findings
 
-PARTS = ["ftnas", "packages", "extras", "devices", "tools", "folders"]
+PARTS = ["ftnas", "packages", "extras", "devices", "tools", "folders", "nni"]
 
 
-def findings(code: int = 0) -> dict[str, Any]:
-    result = ftnas("doctor", "--json")
+def findings(code: int = 0, *arguments: object) -> dict[str, Any]:
+    result = ftnas("doctor", "--json", *arguments)
     assert result.exit_code == code, (result.output, result.exception)
     return {finding["name"]: finding for finding in json.loads(result.stdout)}
 
@@ -135,3 +138,80 @@ def test_a_folder_in_which_no_file_can_be_made_is_noted(monkeypatch: pytest.Monk
     monkeypatch.setenv("MPLCONFIGDIR", "/proc/1")
     found = findings()["fonts of figures"]
     assert (found["status"], "MPLCONFIGDIR" in found["remedy"]) == ("note", True)
+
+
+# NNI as a launcher
+
+
+def test_the_ports_of_nni_and_the_one_that_was_chosen_are_tried() -> None:
+    with socket.socket() as other:
+        other.bind(("", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        found = findings(0, "--port", port)
+    assert (found[f"port {port}"]["status"], "--port" in found[f"port {port}"]["remedy"]) == ("note", True)
+    assert f"process {os.getpid()}" in found[f"port {port}"]["found"]
+    assert {"port 8080", f"port {port + 1}"} <= found.keys()
+
+
+@pytest.mark.parametrize(
+    ("package", "there", "name", "line"),
+    [
+        ("filelock", "3.20.0", "filelock for NNI", 'pip install "filelock<3.12"'),
+        ("setuptools", "82.0.0", "nnictl", 'pip install "setuptools<82"'),
+        ("typeguard", "4.4.0", "typeguard for NNI", 'pip install "typeguard<4.1.3,>=3.0.0"'),
+    ],
+)
+def test_a_version_that_nni_cannot_work_with_is_noted_with_the_exact_command(
+    package: str, there: str, name: str, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = importlib.metadata.version
+    monkeypatch.setattr(launcher_findings, "version", lambda asked: there if asked == package else real(asked))
+    found = findings()[name]
+    assert (found["part"], found["status"]) == ("nni", "note")
+    assert there in found["found"] and line in found["remedy"]
+
+
+def test_without_nni_its_ports_and_servers_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(launcher_findings, "version", unknown)
+    found = [finding for finding in findings().values() if finding["part"] == "nni"]
+    assert [finding["name"] for finding in found] == ["NNI"]
+    assert 'pip install "ftnas[nni]"' in found[0]["remedy"]
+
+
+def test_a_server_of_nni_that_was_left_behind_is_told_with_the_command_that_ends_it(tmp_path: Path) -> None:
+    script = tmp_path / "nni_node" / "main.js"
+    script.parent.mkdir()
+    script.write_text("import time; time.sleep(600)")
+    words = [sys.executable, str(script), "--port", "18999", "--experiments-directory", str(tmp_path)]
+    kept = subprocess.Popen(words)
+    try:
+        assert findings()[f"NNI server {kept.pid}"]["status"] == "ok"  # this process, which started it, lives
+    finally:
+        kept.kill()
+        kept.wait()
+    starter = f'p=$1; shift; exec 1>&2; "$@" & echo $! > {tmp_path}/pid'
+    subprocess.run(["sh", "-c", starter, "sh", "-", *words], check=True)
+    left = int((tmp_path / "pid").read_text())
+    try:
+        found = findings()[f"NNI server {left}"]
+        assert (found["status"], found["found"]) == ("note", f"port 18999, {tmp_path}")
+        assert f"kill {left}" in found["remedy"]
+    finally:
+        os.kill(left, signal.SIGKILL)
+
+
+@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write anywhere")
+def test_a_home_that_cannot_be_written_to_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path.chmod(0o500)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert findings()["NNI's own records"]["status"] == "note"
+
+
+def test_a_home_in_which_no_file_can_be_made_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/proc/1")
+    found = findings()["NNI's own records"]
+    assert (found["part"], found["status"], "HOME" in found["remedy"]) == ("nni", "note", True)

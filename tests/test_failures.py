@@ -104,13 +104,13 @@ def test_a_run_whose_trainings_diverge_goes_on_and_says_so_everywhere(space: str
 def test_a_net_that_diverged_counts_as_guessing_and_is_trained_no_further(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train_epoch = ftnas.training.trainer._train_epoch
+    train_epoch = ftnas.training.trainer._Training._epoch
 
     def diverging(*given: Any, **more: Any) -> EpochRecord:
         record = train_epoch(*given, **more)
         return replace(record, loss=math.nan) if record.epoch else record
 
-    monkeypatch.setattr(ftnas.training.trainer, "_train_epoch", diverging)
+    monkeypatch.setattr(ftnas.training.trainer._Training, "_epoch", diverging)
     finalists = {"top": 1, "random": 1, "epochs": 3, "chips": 2}
     assert search(tmp_path, training={"epochs": 4, "batch_size": 32}, finalists=finalists).exit_code == 0
     for result in results(tmp_path / "run"):

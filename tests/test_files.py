@@ -151,8 +151,8 @@ def test_a_missing_file_of_tensors_is_named_in_one_line(tmp_path: Path) -> None:
 
 
 def test_tensors_that_cannot_be_written_leave_the_old_file(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ftnas.files.save_file", lambda *_, **__: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr("ftnas.files.save_file", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "disk full")))
+    with pytest.raises(RunError, match=r"weights.safetensors: cannot be written \(disk full\); what was there is"):
         write_tensors(saved, {"weight": torch.zeros(2)})
     assert read_tensors(saved)[1] == {"epoch": 3}
 

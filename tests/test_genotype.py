@@ -31,6 +31,14 @@ def test_equal_genotypes_give_equal_text_and_hash(genotype: Genotype) -> None:
 
 @settings(max_examples=40)
 @given(any_genotype)
+def test_a_genotype_and_its_canonical_form_share_a_key_and_a_form_only_if_they_are_equal(genotype: Genotype) -> None:
+    canonical = genotype.canonical()
+    assert canonical.key == genotype.key
+    assert (canonical.form == genotype.form) == (canonical.to_json() == genotype.to_json())
+
+
+@settings(max_examples=40)
+@given(any_genotype)
 def test_the_canonical_form_is_its_own_canonical_form(genotype: Genotype) -> None:
     assert genotype.canonical().canonical() == genotype.canonical()
 

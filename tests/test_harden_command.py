@@ -13,7 +13,7 @@ from exported_nets import baseline, training_folder
 
 import ftnas as package
 from ftnas import api
-from ftnas.files import read_json
+from ftnas.files import read_json, write_json
 from ftnas.networks.hardened import hardened_layers
 from ftnas.pipeline.hardening import RECORD, WEIGHTS
 from ftnas.pipeline.nets import load_net
@@ -67,7 +67,7 @@ def test_the_same_command_goes_on_where_it_was_cut_off(net: Path, hardened: tupl
     lines = records.read_text(encoding="utf-8").splitlines(keepends=True)
     records.write_text("".join(lines[:-1]), encoding="utf-8")
     record = json.loads((again / RECORD).read_text(encoding="utf-8"))
-    (again / RECORD).write_text(json.dumps({key: record[key] for key in record if key != "accuracies"}))
+    write_json(again / RECORD, {key: record[key] for key in record if key != "accuracies"})
     result = ftnas("harden", net, "--budget", 0.5, "--select", "random", *FLIPS, "--out", again)
     assert result.stdout.replace(str(again), str(out)) == printed
     assert read_json(again / RECORD) == read_json(out / RECORD)

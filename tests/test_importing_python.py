@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ftnas.consent import VARIABLE
 from ftnas.errors import ModelError
 from ftnas.importing.python_file import is_class, load_python
 
@@ -55,6 +56,12 @@ def nothing():
 
 number = 3
 """
+
+
+@pytest.fixture(autouse=True)
+def allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user has named the file."""
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "my_models.py"))
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from ftnas import api
 from ftnas.errors import ConfigError, FtnasError, ModelError, RunError
+from ftnas.holding import OWN_FILES
 from ftnas.pipeline import layered_search
 from ftnas.pipeline.layered_config import LayeredSearchConfig, layered_config
 from ftnas.pipeline.layered_search import search_layers
@@ -52,7 +53,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {
         str(file.relative_to(folder)): file.read_bytes()
         for file in sorted(folder.rglob("*"))
-        if file.is_file() and file.name not in ("environment.json", "journal.log")
+        if file.is_file() and file.name not in {"environment.json", "journal.log", *OWN_FILES}
     }
 
 

@@ -233,8 +233,8 @@ assert "nni.nas" in sys.modules and "pytorch_lightning" not in sys.modules
 """
     done = _run_elsewhere(script, home=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    written = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert written == [tmp_path / "run" / "proposals.jsonl"]
+    written = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
+    assert written == ["run/order.json", "run/proposals.jsonl"]
 
 
 def test_a_missing_nni_is_one_line_that_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

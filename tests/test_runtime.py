@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -12,7 +13,16 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ftnas.errors import ConfigError
-from ftnas.runtime import choose_device, evaluating, key_seed, keyed_generator, place, seeded, use_threads
+from ftnas.runtime import (
+    choose_device,
+    evaluating,
+    key_seed,
+    keyed_generator,
+    multiplying_in,
+    place,
+    seeded,
+    use_threads,
+)
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\x1f"), max_size=5)
 KEYS = st.lists(st.one_of(st.integers(), WORDS), max_size=4)
@@ -89,7 +99,8 @@ def test_there_are_never_more_threads_than_cores_nor_less_than_one(
     asked: int, given: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
-    use_threads(asked)
+    with nullcontext() if asked <= 4 else pytest.warns(UserWarning, match="threads: 64 is more than the 4 cores"):
+        use_threads(asked)
     assert torch.get_num_threads() == given
 
 
@@ -105,6 +116,38 @@ def test_a_placed_model_has_its_values_in_channels_last_layout() -> None:
 def test_auto_is_a_gpu_where_there_is_one(gpu: bool, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     assert choose_device("auto") == torch.device(device)
+
+
+@pytest.mark.parametrize(("rank", "count"), [(1, 1), (2, 2)])
+def test_a_process_of_torchrun_without_a_gpu_of_its_own_is_told(
+    rank: int, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setenv("LOCAL_RANK", str(rank))
+    words = (
+        f"process {rank + 1} of this machine has no GPU of its own; torch finds {count} here, so start at most {count}"
+    )
+    with pytest.raises(ConfigError, match=words):
+        choose_device("auto")
+
+
+def test_each_process_of_torchrun_has_the_gpu_of_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    assert choose_device("cuda") == torch.device("cuda", 2)
+    assert chosen == [2]
+
+
+@pytest.mark.parametrize(("precision", "chosen"), [("float32", "ieee"), ("bf16", "ieee"), ("tf32", "tf32")])
+def test_a_gpu_rounds_factors_only_where_that_was_asked_for(precision: str, chosen: str) -> None:
+    before = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision
+    with multiplying_in(precision):
+        assert torch.backends.cuda.matmul.fp32_precision == torch.backends.cudnn.conv.fp32_precision == chosen
+    assert (torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision) == before
 
 
 def test_the_cpu_can_be_had_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,6 +49,22 @@ def test_a_score_does_not_depend_on_what_was_scored_before() -> None:
     assert all(scorer()(genotype) == score for genotype, score in zip(GENOTYPES, forward, strict=True))
 
 
+def test_a_score_does_not_depend_on_what_began_the_learned_ranges_that_no_training_step_reached() -> None:
+    space = load_space("digits")
+    assert any(choice.feature_range.policy == "learned" for choice in space.quantization)
+    genotypes = [space.sample(keyed_generator("learned", number)) for number in range(6)]
+
+    def scores(order: list[Genotype]) -> dict[str, Score]:
+        with seeded("test supernet"):
+            supernet = CellNetwork(space, space.search, image_shape=(1, 8, 8), classes=10)
+        plain = scorer()
+        images = (plain.images, plain.labels, plain.calibration)
+        score = Scorer(supernet, *images, faults=(), chips=1, study="test")
+        return {genotype.key: score(genotype) for genotype in order}
+
+    assert scores(genotypes) == scores(genotypes[::-1])
+
+
 def test_a_score_does_not_depend_on_the_statistics_that_training_left() -> None:
     score = scorer()
     before = score(GENOTYPES[0])

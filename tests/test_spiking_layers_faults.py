@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from ftnas.errors import FaultError
 from ftnas.faults import Flip, explicit_plan, inject, output_shapes, sites
-from ftnas.spiking.dense.fault_map import FaultMap, PartFault, check_map, draw_map, inject_map, load_map, save_map
+from ftnas.spiking.dense.fault_map import FaultMap, PartFault, check_map, draw_map, inject_map
 from ftnas.spiking.dense.hardware_faults import SPIKING_FAULTS, SpikingFault, divided, parse_any, parse_spiking_fault
+from ftnas.spiking.dense.map_file import load_map, save_map
 from ftnas.spiking.dense.measurement import spiking_chip_accuracies
 from ftnas.spiking.dense.network import SpikingNet
 from tests.spiking_nets import images, small_net
@@ -192,7 +193,7 @@ def test_a_map_reads_back_from_its_file(tmp_path: Path) -> None:
         ({"kind": "stuck", "value": 128}, "value of stuck must be a whole number, -128 to 127"),
         ({"first": 3, "until": 3}, "steps 3 to 3"),
         ({"until": 9}, "until <= 5"),
-        ({"colour": 1}, "no fault map"),
+        ({"colour": 1}, "fault 0: unknown key 'colour'; choose from layer"),
     ],
 )
 def test_a_map_of_another_net_is_refused_in_one_line(tmp_path: Path, row: dict[str, Any], words: str) -> None:

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import ftnas.search.supernet_training
 from ftnas.faults import parse_fault
 from ftnas.files import read_tensors
 from ftnas.networks import CellNetwork
@@ -131,7 +130,7 @@ class Stopped(Exception):
 def test_a_resumed_training_ends_in_the_same_bits(
     relaxation: str, epoch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ftnas.search.supernet_training, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+    monkeypatch.setattr("ftnas.training.saving.REST", 0)
 
     def stop(record: SupernetEpoch) -> None:
         if record.epoch == epoch:

@@ -66,8 +66,9 @@ def test_a_trained_net_is_one_for_every_other_command(model: str, genotype: Path
 
 def test_a_training_leaves_its_configuration_curves_and_result(model: str, tmp_path: Path) -> None:
     result = train(model, tmp_path / "out")
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+    assert {path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")} == {
         "training.yaml", "environment.json", "model.json", "history.json", "weights.safetensors", "result.json",
+        "checksums.sha256",
     }  # fmt: skip
     assert len(read_json(tmp_path / "out" / "history.json")) == 2
     assert read_json(tmp_path / "out" / "result.json") == result
@@ -87,7 +88,7 @@ def test_a_training_that_was_cut_off_ends_in_the_same_bits(
 ) -> None:
     train(model, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+        patch.setattr("ftnas.training.saving.REST", 0)
         epochs = []
 
         def stop(*arguments: Any, **more: Any) -> Any:
@@ -96,8 +97,8 @@ def test_a_training_that_was_cut_off_ends_in_the_same_bits(
                 raise KeyboardInterrupt
             return real(*arguments, **more)
 
-        real = trainer._train_epoch
-        patch.setattr(trainer, "_train_epoch", stop)
+        real = trainer._Training._epoch
+        patch.setattr(trainer._Training, "_epoch", stop)
         with pytest.raises(KeyboardInterrupt):
             train(model, tmp_path / "cut")
     assert (tmp_path / "cut" / "checkpoint.safetensors").exists()

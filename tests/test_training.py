@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ftnas.campaign import accuracy
 from ftnas.errors import DataError
+from ftnas.files import read_tensors
 from ftnas.quantization import Quantization, Range
 from ftnas.runtime import seeded
 from ftnas.training import EpochRecord, TrainingSettings, cosine, descend, set_learning_rate, sgd
@@ -147,7 +148,7 @@ def kill_after(epoch: int) -> Callable[[EpochRecord], None]:
 def test_a_killed_training_goes_on_to_the_same_bits(
     epoch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ftnas.training.trainer.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr("ftnas.training.saving.REST", 0)
     checkpoint = tmp_path / "checkpoint.safetensors"
     with pytest.raises(Killed):
         run(checkpoint=checkpoint, on_epoch=kill_after(epoch))
@@ -162,7 +163,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(
 def test_a_killed_training_with_learned_ranges_goes_on_to_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ftnas.training.trainer.SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr("ftnas.training.saving.REST", 0)
     numbers = Quantization(weight_range=Range("learned"), feature_range=Range("learned"))
 
     def net() -> SmallNet:
@@ -174,10 +175,12 @@ def test_a_killed_training_with_learned_ranges_goes_on_to_the_same_bits(
     assert same_bits(run(checkpoint=tmp_path / "checkpoint", net=net())[0], run(net=net())[0])
 
 
-def test_between_checkpoints_some_seconds_pass(tmp_path: Path) -> None:
+def test_saving_takes_a_small_share_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ftnas.training.saving.REST", 1e9)
     with pytest.raises(Killed):
         run(checkpoint=tmp_path / "checkpoint", on_epoch=kill_after(2))
-    assert not (tmp_path / "checkpoint").exists()
+    # The first save waits for nothing; the second would have to wait a billion times as long as it took.
+    assert [record["epoch"] for record in read_tensors(tmp_path / "checkpoint")[1]["records"]] == [0]
 
 
 def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:

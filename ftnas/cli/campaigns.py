@@ -17,7 +17,8 @@ Net = Annotated[
     str,
     Argument(
         metavar="NET",
-        help="A run folder, for its winner; a training's or an exported folder; FILE.py:NAME, FILE.pt2 or FILE.onnx.",
+        help="A run folder, for its winner; a training's or an exported folder; FILE.py:NAME, FILE.pt2 or FILE.onnx; "
+        "the .json or .nir file of a spiking net.",
     ),
 ]
 Bits = Annotated[int | None, Option("--bits", help="Of a model of your own, weights and features; by default 8.")]
@@ -37,6 +38,10 @@ Margin = Annotated[
 Chips = Annotated[int | None, Option("--chips", help="So many chips, instead of a margin.")]
 MaxChips = Annotated[int | None, Option("--max-chips", help="Where a margin gives up; by default at 1000.")]
 ExportChip = Annotated[int | None, Option("--export-chip", help="Also write the faults and the weights of this chip.")]
+Map = Annotated[
+    Path | None,
+    Option("--map", help="Of a layered spiking net: a fault map (.json, .csv), broken on every chip beside --faults."),
+]
 Single = Annotated[
     Literal["weights"] | None, Option("--single", help="Inject single faults instead of measuring whole chips.")
 ]
@@ -62,7 +67,7 @@ Data = Annotated[
     str | None,
     Option(
         "--data",
-        help="A data set; by default the run's own. Your own models need it.",
+        help="A data set; by default the run's own. Your own models need it. Of a spiking graph its task.",
         autocompletion=complete_data_sets,
     ),
 ]
@@ -86,6 +91,7 @@ def campaign(
     chips: Chips = None,
     max_chips: MaxChips = None,
     export_chip: ExportChip = None,
+    map: Map = None,
     single: Single = None,
     sites: Sites = None,
     kinds: Kinds = None,
@@ -108,7 +114,7 @@ def campaign(
     as_json: Json = False,
 ) -> None:
     """Measure a trained net on faulty chips, or under single faults, until the intervals are narrow enough."""
-    of_chips = {"faults": faults, "chips": chips, "max_chips": max_chips, "export_chip": export_chip}
+    of_chips = {"faults": faults, "chips": chips, "max_chips": max_chips, "export_chip": export_chip, "map": map}
     of_single = {
         "sites": sites, "kinds": kinds, "by": by, "n": n, "exhaustive": exhaustive or None,
         "allocation": allocation, "pilot": pilot, "critical": critical,
@@ -120,13 +126,27 @@ def campaign(
         from ftnas.cli.printing import print_chips, print_single
         from ftnas.pipeline.campaigns import ChipOptions, Execution, SingleOptions, measure_chips, measure_single
         from ftnas.pipeline.nets import load_net
+        from ftnas.pipeline.spiking_campaigns import measure_graph_chips
+        from ftnas.pipeline.spiking_nets import graph_file
 
         execution = Execution(out, workers, None if shard is None else Shard.parse(shard), batch_size)
+        graph = graph_file(net)
+        if graph is not None:
+            _refuse_for_graph(net, single=single, data_dir=data_dir, images=images, bits=bits, weights=weights)
+            result = measure_graph_chips(graph, ChipOptions(**chosen, **of_both), execution, task=data)
+            return print_chips(result, out, as_json=as_json)
         loaded = load_net(net, data=data, data_directory=data_dir, images=images, bits=bits, weights=weights)
         if single is None:
             print_chips(measure_chips(loaded, ChipOptions(**chosen, **of_both), execution), out, as_json=as_json)
         else:
             print_single(measure_single(loaded, SingleOptions(**chosen, **of_both), execution), out, as_json=as_json)
+
+
+def _refuse_for_graph(net: str, **options: object) -> None:
+    """Refuse options that would change nothing: a spiking graph has its own weights and takes whole tasks as data."""
+    for name, value in options.items():
+        if value is not None:
+            raise CampaignError(f"--{name.replace('_', '-')}: {net} is a spiking graph, which takes none")
 
 
 def sites(

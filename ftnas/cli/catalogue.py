@@ -141,8 +141,11 @@ FORMATS: Mapping[str, str] = {
     "pt2": "torch.export program",
     "safetensors": "weights and what rebuilds the net",
     "c": "integer tables and an integer-only program in C",
-    "json": "integers of a layered spiking net",
+    "json": "integers of a spiking net",
     "nir": "a layered spiking net for other tools and neuromorphic chips",
+    "tables": "neurons and synapses of a spiking net as CSV and C arrays",
+    "drawing": "a spiking net as SVG and PNG",
+    "raster": "what a spiking net fires for one sample, as SVG and PNG",
 }
 
 

@@ -11,6 +11,8 @@ from typer import Argument, Option
 from ftnas.cli.completing import complete_baselines, complete_data_sets, complete_faults, complete_spaces
 from ftnas.cli.mistakes import one_line_errors
 from ftnas.cli.output import Json, console, print_json, print_table, print_warning, right, table
+from ftnas.cli.ranks import one_voice
+from ftnas.cli.searches import alone, folder_for, is_search, run_folder, train_search
 
 if TYPE_CHECKING:
     from ftnas.pipeline.net_comparison import NetComparison
@@ -58,7 +60,13 @@ TrainData = Annotated[
 CompareOut = Annotated[
     Path | None, Option("--out", help="The folder for the results of any nets. The same command goes on there.")
 ]
-TrainOut = Annotated[Path, Option("--out", help="The folder for the trained net. The same command goes on there.")]
+TrainOut = Annotated[
+    Path | None, Option("--out", help="The folder for the trained net. The same command goes on there.")
+]
+TrainRun = Annotated[
+    Path | None,
+    Option("--run", help="Of a search's YAML file: its run folder, as of ftnas search; --out under torchrun."),
+]
 Chips = Annotated[int | None, Option("--chips", help="Faulty chips to measure on; at least 20.")]
 Epochs = Annotated[int | None, Option("--epochs", help="Of each training; the same as --set training.epochs=...")]
 Bits = Annotated[int | None, Option("--bits", help="Of weights and features of your own nets; by default 8.")]
@@ -72,7 +80,14 @@ Kind = Annotated[
 ]
 Net = Annotated[
     str,
-    Argument(help="A baseline, the .json file of a genotype, or FILE.py:NAME.", autocompletion=complete_baselines),
+    Argument(
+        help="A baseline, the .json file of a genotype, or FILE.py:NAME; a layered spiking net, or a YAML file of one; "
+        "or the YAML file of a search, for its supernet and full trainings.",
+        autocompletion=complete_baselines,
+    ),
+]
+FaultMap = Annotated[
+    Path | None, Option("--map", help="Of a layered spiking net: what is broken on its chip (.json, .csv).")
 ]
 Space = Annotated[
     str | None,
@@ -113,7 +128,8 @@ def compare(
 
 def train(
     net: Net,
-    out: TrainOut,
+    out: TrainOut = None,
+    run: TrainRun = None,
     training: Kind = None,
     faults: Faults = None,
     data: TrainData = None,
@@ -122,15 +138,32 @@ def train(
     chips: Chips = None,
     epochs: Epochs = None,
     bits: Bits = None,
+    map: FaultMap = None,
     assignments: Assignments = None,
     as_json: Json = False,
 ) -> None:
-    """Train a net, with faults if some are given, and measure it; --out then is a net for every other command."""
-    with one_line_errors():
+    """Train a net, with faults if some are given, and measure it; --out then is a net for every other command.
+
+    Under torchrun its processes share each step: torchrun --nproc-per-node 4 -m ftnas train ...
+    """
+    with one_voice(), one_line_errors():
         from ftnas import api
         from ftnas.configuration import override
+        from ftnas.pipeline.layered_training_config import is_layered_training
 
-        own = {**_some(kind=training, space=space, bits=bits), "net": net}
+        if is_search(net) and not is_layered_training(net):
+            given = {"--training": training, "--faults": faults, "--data": data, "--space": space, "--chips": chips,
+                     "--epochs": epochs, "--bits": bits, "--map": map}  # fmt: skip
+            place = run_folder(run, out)
+            return train_search(Path(net), place, assignments or [], data_dir, given=given, as_json=as_json)
+        out = folder_for(net, out, run)
+        own = {**_some(kind=training, space=space, bits=bits, map=None if map is None else str(map)), "net": net}
+        if is_layered_training(net):
+            from ftnas.cli.spiking import print_layers, training_keys
+
+            alone("a spiking net")
+            content = {**training_keys(faults, data, data_dir, chips=chips, epochs=epochs), **own}
+            return print_layers(api.train(override(content, assignments or []), out), out, as_json=as_json)
         content = {**_given(faults, data, data_dir, chips, epochs), **own}
         print_training(api.train(override(content, assignments or []), out), out, as_json=as_json)
 

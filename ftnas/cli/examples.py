@@ -8,6 +8,8 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "search": (
         "ftnas search experiments/digits.yaml",
         "ftnas search experiments/digits.yaml --run runs/mine --set search.trials=80",
+        "ftnas search experiments/digits.yaml --workers 2 --storage grpc://localhost:13000",
+        "ftnas search experiments/digits.yaml --run runs/again --replay runs/digits",
         "ftnas search experiments/cifar10_small_feature_faults.yaml --data-dir cifar-10-batches-py",
         "ftnas search experiments/snn_wine.yaml --set evolution.method=scalar --run runs/scalar",
     ),
@@ -20,21 +22,44 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "ftnas train resnet20 --data digits --faults features.mac_bit_bias:3e-3 --out runs/t1",
         "ftnas train genotype.json --space digits --data digits --out runs/t2",
         "ftnas train my_models.py:MyNet --data digits --epochs 5 --out runs/t3",
+        "ftnas train experiments/digits.yaml --run runs/r1",
+        "ftnas train runs/snn_digits --map chip3.csv --epochs 4 --out runs/t4",
     ),
     "experiment": (
         "ftnas experiment experiments/flat_minima.yaml",
         "ftnas experiment experiments/flat_minima.yaml --workers 2 --out runs/flat",
         "ftnas experiment experiments/snn_resilience.yaml",
     ),
+    "launch": (
+        "ftnas launch experiments/finals.yaml --service local --concurrency 2 --accept-open-web-server",
+        "ftnas launch finals.yaml --service-config machines.yaml --accept-open-web-server --out runs/finals",
+        "ftnas launch finals.yaml --view --accept-open-web-server",
+    ),
+    "worker": (
+        "ftnas worker runs/r1",
+        "ftnas worker runs/r1 --storage grpc://head:13000 --data-dir /data/cifar-10-batches-py",
+        "ftnas worker runs/r1 --storage postgresql://me@head/ftnas --wait 3600",
+    ),
+    "storage-server": (
+        "ftnas storage-server runs/r1 --port 13000",
+        "ftnas storage-server runs/r1 --port 13000 --host 0.0.0.0",
+    ),
+    "dashboard": ("ftnas dashboard runs/r1", "ftnas dashboard runs/r1 --port 8080 --no-tensorboard"),
     "spikes": (
         "ftnas spikes runs/snn_wine/winner/network.json --faults weights.gaussian:0.1,0.2 --out dist",
         "ftnas spikes network.json --task wine --sample 3 --out dist --json",
     ),
+    "faultmap": (
+        "ftnas faultmap runs/snn_digits --faults synapses.flipped:0.05 --chip 3 --out chip3.csv",
+        "ftnas faultmap runs/snn_digits --map chip3.csv",
+    ),
+    "remap": ("ftnas remap runs/snn_digits --map chip3.csv --out runs/placed",),
     "report": ("ftnas report runs/r1", "ftnas report runs/r1 runs/r2 --out report.html"),
     "campaign": (
         "ftnas campaign runs/r1 --faults weights.bitflip:1e-4,1e-3 --margin 0.005 --out runs/c1",
         "ftnas campaign runs/r1 --single weights --by layer --margin 0.01 --out runs/c2",
         "ftnas campaign net.onnx --data digits --faults weights.bitflip:1e-3 --chips 50 --out runs/c3",
+        "ftnas campaign runs/snn_digits --faults neurons.dead:0.02,0.1 --chips 50 --out runs/c4",
     ),
     "sites": ("ftnas sites runs/r1", "ftnas sites runs/r1 '*.weight'", "ftnas sites my_models.py:MyNet --data digits"),
     "vulnerability": (
@@ -72,6 +97,7 @@ EXIT_CODES: Mapping[int, str] = {
     1: "a bug in ftnas, with its traceback",
     2: "a mistake in what you gave, in one line; of doctor: something needed is missing",
     130: "interrupted with Ctrl-C; the same command goes on",
+    143: "ended by SIGTERM; the same command goes on",
 }
 
 

@@ -21,16 +21,16 @@ Words = Annotated[
     list[str],
     Argument(
         metavar="NET",
-        help="A run folder, for its winner; a training's or an exported folder; FILE.py:NAME, FILE.pt2 or FILE.onnx. "
-        "Further words are formats, as those behind --format.",
+        help="A run folder, for its winner; a training's or an exported folder; FILE.py:NAME, FILE.pt2 or FILE.onnx; "
+        "the .json or .nir file of a spiking net. Further words are formats, as those behind --format.",
     ),
 ]
 Formats = Annotated[
     list[str] | None,
     Option(
         "--format",
-        help="One or more of onnx, pt2, safetensors and c, of a spiking net of json and nir, with blanks or commas "
-        "between.",
+        help="One or more of onnx, pt2, safetensors and c; of a spiking net of json, nir (layers), tables, drawing and "
+        "raster; with blanks or commas between.",
         autocompletion=complete_formats,
     ),
 ]
@@ -44,6 +44,9 @@ Faults = Annotated[
     ),
 ]
 Chip = Annotated[int | None, Option("--chip", min=0, help="With --faults: of which chip; by default of chip 0.")]
+Sample = Annotated[
+    int | None, Option("--sample", min=0, help="Of a spiking net: the test sample whose spikes raster shows; 0.")
+]
 Name = Annotated[str, Option("--name", help="Of the files; in C of functions and tables, too.")]
 
 
@@ -55,6 +58,7 @@ def export(
     chip: Chip = None,
     study: Study = "campaign",
     name: Name = "net",
+    sample: Sample = None,
     data: Data = None,
     data_dir: DataDirectory = None,
     images: Images = None,
@@ -66,16 +70,32 @@ def export(
     with one_line_errors():
         from ftnas.export.exporting import chosen_formats
         from ftnas.pipeline.exports import export as write
+        from ftnas.pipeline.graph_exports import export_graph
         from ftnas.pipeline.nets import load_net
         from ftnas.pipeline.spiking_exports import ALL_FORMATS
+        from ftnas.pipeline.spiking_nets import graph_file
 
         net, more = _net_and_formats(words, ALL_FORMATS)
         wanted = chosen_formats([*(formats or []), *more], ALL_FORMATS)
         if chip is not None and not faults:
             raise ExportError("--chip: says which chip's faults are in the files; name them with --faults")
+        if sample is not None and "raster" not in wanted:
+            raise ExportError("--sample: says which spikes a raster shows; add the format raster")
+        graph = graph_file(net)
+        if graph is not None:
+            _refuse(net, faults=faults, data_dir=data_dir, images=images, bits=bits, weights=weights)
+            proofs = export_graph(graph, wanted, out, name=name, task=data, sample=sample or 0)
+            return _print(proofs, as_json=as_json)
         loaded = load_net(net, data=data, data_directory=data_dir, images=images, bits=bits, weights=weights)
-        proofs = write(loaded, wanted, out, faults=faults or (), chip=chip or 0, study=study, name=name)
+        proofs = write(loaded, wanted, out, faults=faults or (), chip=chip or 0, study=study, name=name, sample=sample)
         _print(proofs, as_json=as_json)
+
+
+def _refuse(net: str, **options: object) -> None:
+    """Refuse options that would change nothing of a spiking graph's files."""
+    for name, value in options.items():
+        if value:
+            raise ExportError(f"--{name.replace('_', '-')}: {net} is a spiking graph, which takes none")
 
 
 def _net_and_formats(words: Sequence[str], known: Collection[str]) -> tuple[str, list[str]]:
@@ -97,6 +117,9 @@ def _print(proofs: Proofs, *, as_json: bool) -> None:
     columns = "same answers", "largest difference", "images beyond 1e-5"
     found = table("format", "files", "run by", *map(right, columns))
     for proof in proofs.proofs:
+        if not proof.images:  # a picture, which is looked at and not run
+            found.add_row(proof.format, " ".join(proof.files), "", "", "", "")
+            continue
         beyond = "" if proof.beyond is None else f"{proof.beyond:,}"
         same = f"{proof.same:,} of {proof.images:,}"
         found.add_row(proof.format, " ".join(proof.files), proof.runtime, same, f"{proof.largest:.3g}", beyond)

@@ -14,19 +14,25 @@ from ftnas import __version__
 from ftnas.cli import (
     campaigns,
     comparing,
+    dashboard,
     doctor,
     experimenting,
     exporting,
+    fault_maps,
     hardening,
+    launching,
     listings,
     reporting,
+    serving,
     showing,
     spiking,
     vulnerable,
+    working,
 )
 from ftnas.cli.examples import examples_of, exit_codes
 from ftnas.cli.mistakes import one_line_errors
 from ftnas.cli.output import Json, allow_any_text
+from ftnas.consent import allow_code
 
 # Frames and colours are for eyes: what goes into a pipe or a file, and onto a terminal without controls, is plain text.
 PLAIN = not sys.stdout.isatty() or os.environ.get("TERM") == "dumb"
@@ -66,9 +72,19 @@ def _main(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
+    code: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--allow-code",
+            metavar="FILE.py",
+            help="Run this Python file if a run folder or a configuration names it. Repeatable.",
+        ),
+    ] = None,
 ) -> None:
     """Find quantised networks that keep their accuracy under hardware faults."""
     allow_any_text()
+    with one_line_errors():
+        allow_code(*(code or ()))
 
 
 @app.command()
@@ -90,15 +106,26 @@ def search(
         str | None,
         typer.Option("--controller", help="optuna or nni-evolution; the same as --set search.controller=..."),
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", help="Processes that score and train; the same as --set workers=...")
+    ] = None,
+    storage: Annotated[str | None, working.STORAGE] = None,
+    replay: Annotated[
+        Path | None,
+        typer.Option("--replay", help="Propose as another run did: its folder, or its study/order.json."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Search, train the winner, measure it under faults and compare it. The same command resumes a run."""
     with one_line_errors():
         from ftnas.cli.printing import print_found
         from ftnas.pipeline.families import search_file
+        from ftnas.pipeline.search_stages import StudyRequest
 
-        changes = [*(assignments or []), *([f"search.controller={controller}"] if controller else [])]
-        found = search_file(config, run=run, assignments=changes, data_directory=data_dir)
+        short = {"search.controller": controller, "workers": workers}
+        changes = [*(assignments or []), *(f"{key}={value}" for key, value in short.items() if value is not None)]
+        study = StudyRequest(storage, replay)
+        found = search_file(config, run=run, assignments=changes, data_directory=data_dir, study=study)
         print_found(found, as_json=as_json)
 
 
@@ -106,11 +133,17 @@ for command in (
     comparing.train,
     comparing.compare,
     experimenting.experiment,
+    launching.launch,
+    working.worker,
+    serving.storage_server,
+    dashboard.dashboard,
     campaigns.campaign,
     campaigns.sites,
     vulnerable.vulnerability,
     exporting.export,
     spiking.spikes,
+    fault_maps.faultmap,
+    fault_maps.remap,
     hardening.harden,
     reporting.report,
     showing.show,

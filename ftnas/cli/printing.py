@@ -16,6 +16,9 @@ from ftnas.pipeline.families import SearchFinding
 from ftnas.pipeline.run import RunSummary
 
 MOST_STRATA = 20
+OUTCOMES = {"changed": "changed %", "due": "no answer %"}
+# What is counted on a chip: of spiking graphs only the numbers that read otherwise are known.
+COUNTED = {"applied": "faults a chip", "effective": "changed numbers a chip"}
 
 TAUS = (
     ("tau_clean", "supernet, clean"),
@@ -76,15 +79,16 @@ def print_chips(result: ChipResult, out: Path, *, as_json: bool = False) -> None
         return print_json({"results": str(out), **document(result)})
     output = console()
     title = f"{result.chips} chips, {100 * result.accuracy:.2f} % without faults"
-    names = ("rate", "accuracy %", "worst chip", "changed %", "no answer %", "faults a chip")
-    rates = table(*map(right, names))
-    for rate in result.rates:
-        changed, due = rate.shares["changed"], rate.shares["due"]
-        rates.add_row(
-            f"{rate.rate:g}", _estimate(rate.accuracy), f"{100 * rate.accuracy.lowest:.1f}", _estimate(changed),
-            _estimate(due), f"{rate.counts['applied'] / result.chips:,.1f}",
-        )  # fmt: skip
     if result.rates:
+        shares = {name: words for name, words in OUTCOMES.items() if name in result.rates[0].shares}
+        [counted] = [name for name in COUNTED if name in result.rates[0].counts][:1]
+        rates = table(*map(right, ("rate", "accuracy %", "worst chip", *shares.values(), COUNTED[counted])))
+        for rate in result.rates:
+            found = [_estimate(rate.shares[name]) for name in shares]
+            count = f"{rate.counts[counted] / result.chips:,.1f}"
+            rates.add_row(
+                f"{rate.rate:g}", _estimate(rate.accuracy), f"{100 * rate.accuracy.lowest:.1f}", *found, count
+            )
         print_table(output, rates, title)
         output.print(_way(result.rates[0].accuracy), soft_wrap=True)
     output.print(f"population: {result.population}", soft_wrap=True)

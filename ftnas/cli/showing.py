@@ -13,9 +13,11 @@ from typer import Argument, Option
 from ftnas.cli.completing import complete_data_sets, complete_spaces
 from ftnas.cli.mistakes import one_line_errors
 from ftnas.cli.output import Json, console, print_json, print_table, right, shows, table
+from ftnas.errors import SpikingError
 
 if TYPE_CHECKING:
     from ftnas.pipeline.description import Description
+    from ftnas.pipeline.spiking_description import SpikingDescription
     from ftnas.report.results import Result
     from ftnas.space import Sizes
 
@@ -24,7 +26,7 @@ Net = Annotated[
     Argument(
         metavar="NET",
         help="A run folder, for its winner; a folder in its trainings; an exported net; a genotype.json; or a model of "
-        "your own: FILE.py:NAME, FILE.pt2, FILE.onnx.",
+        "your own: FILE.py:NAME, FILE.pt2, FILE.onnx; or the .json or .nir file of a spiking net.",
     ),
 ]
 Space = Annotated[
@@ -57,7 +59,12 @@ def show(
     """
     with one_line_errors():
         from ftnas.pipeline.description import describe
+        from ftnas.pipeline.spiking_description import describe_spiking
 
+        spiking = describe_spiking(net)
+        if spiking is not None:
+            _refuse(net, space=space, data=data, data_dir=data_dir, bits=bits)
+            return print_json(spiking.to_dict()) if as_json else _print_spiking(console(), spiking)
         found = describe(net, space=space, data=data, data_directory=data_dir, bits=bits)
         if as_json:
             return print_json(found.to_dict())
@@ -74,6 +81,36 @@ def _print(output: Console, net: Description) -> None:
         _print_scores(output, net.result)
     for note in net.notes:
         output.print(f"{note}", soft_wrap=True)
+
+
+def _refuse(net: str, **options: object) -> None:
+    """Refuse options that would change nothing of what is shown of a spiking net."""
+    for name, value in options.items():
+        if value is not None:
+            raise SpikingError(f"--{name.replace('_', '-')}: would change nothing; {net} is shown from its own files")
+
+
+def _print_spiking(output: Console, net: SpikingDescription) -> None:
+    from ftnas.report import wording
+
+    output.print(Text.assemble((net.name, "bold"), f"  {net.family}"), soft_wrap=True)
+    for line in (net.origin, net.summary):
+        output.print(line, soft_wrap=True, highlight=False)
+    first, *others = net.head
+    parts = table(first, *map(right, others))
+    for row in net.parts:
+        parts.add_row(*row)
+    output.print()
+    print_table(output, parts)
+    for note in net.notes:
+        output.print(note, soft_wrap=True)
+    if net.scores:
+        scores = table("measured on", right("accuracy"), right("95 % interval"))
+        for name, accuracy, low, high in net.scores:
+            ends = "" if low is None or high is None else wording.interval(low, high)
+            scores.add_row(name, wording.percent(accuracy), ends)
+        output.print()
+        print_table(output, scores)
 
 
 def _drawing(net: Description) -> list[str]:

@@ -5,51 +5,50 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ftnas import campaign
-from ftnas.campaign import ChipResult, Shard, SingleResult
+from ftnas.campaign import ChipResult, SingleResult
 from ftnas.campaign.levels import Level, levels_of
 from ftnas.campaign.population import By
 from ftnas.campaign.samples import Allocation
-from ftnas.errors import CampaignError
+from ftnas.errors import CampaignError, FaultError
 from ftnas.faults import draw_plan, export_csv, output_shapes, sites
 from ftnas.faults.sites import Sites
-from ftnas.files import write_json, write_tensors, write_text
+from ftnas.files import write_tensors, write_text
+from ftnas.pipeline.campaign_files import (
+    ACCURACY,
+    RESULTS,
+    TABLE,
+    ChipOptions,
+    Execution,
+    check_folder,
+    data_facts,
+    draw,
+    write_chips,
+    write_results,
+)
 from ftnas.pipeline.checkpoints import Checkpoint
 from ftnas.pipeline.progress import progress_bar
-from ftnas.report.campaign_figures import accuracy_figure, heat_map
-from ftnas.report.raster import write_png
+from ftnas.pipeline.spiking_campaigns import measure_layers
+from ftnas.report.campaign_figures import heat_map
+from ftnas.spiking.dense.hardware_faults import is_spiking
+from ftnas.spiking.dense.network import SpikingNet
 
-RESULTS, TABLE = "results.json", "results.csv"
+__all__ = [
+    "ACCURACY",
+    "HEAT_MAP",
+    "RESULTS",
+    "TABLE",
+    "ChipOptions",
+    "Execution",
+    "SingleOptions",
+    "list_sites",
+    "measure_chips",
+    "measure_single",
+]
+
 LAYERS, LAYER_BITS = "layers.csv", "layer_bits.csv"
-ACCURACY, HEAT_MAP = "accuracy", "heat_map"
-
-
-@dataclass(frozen=True)
-class Execution:
-    """Where results go and how they are worked off; see ``campaign.run``."""
-
-    out: Path
-    workers: int = 1
-    shard: Shard | None = None
-    batch_size: int | None = None
-
-
-@dataclass(frozen=True)
-class ChipOptions:
-    """A campaign over chips; see ``campaign.run``.
-
-    ``export_chip``: also write the faults and the weights of this chip, for those who build the hardware.
-    """
-
-    faults: tuple[str, ...]
-    margin: float | None = None
-    chips: int | None = None
-    max_chips: int = 1000
-    confidence: float = campaign.CONFIDENCE
-    study: str = "campaign"
-    export_chip: int | None = None
+HEAT_MAP = "heat_map"
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,15 @@ def measure_chips(net: Checkpoint, options: ChipOptions, execution: Execution) -
     Raises:
         FtnasError: what the user gave is impossible, or the folder holds something else.
     """
-    _check_folder(execution.out)
+    if isinstance(net.model, SpikingNet):
+        return measure_layers(net, net.model, options, execution)
+    for text in options.faults:
+        if is_spiking(text):
+            name = text.partition(":")[0]
+            raise FaultError(f"{name}: is a fault of spiking hardware, and {net.name} has no spiking neurons")
+    if options.map is not None:
+        raise CampaignError(f"map: is for layered spiking nets, and {net.name} is none")
+    check_folder(execution.out)
     levels = levels_of(options.faults, None)
     result = campaign.run(
         net.model,
@@ -94,12 +101,7 @@ def measure_chips(net: Checkpoint, options: ChipOptions, execution: Execution) -
     )
     if options.export_chip is not None:
         _export(net, levels, options.export_chip, options.study, execution.out)
-    if not result.missing:
-        rows = campaign.rows(result)
-        _write(execution.out, net, campaign.document(result), rows)
-        names = " + ".join(fault.name for fault in levels[0].faults)
-        drawn = accuracy_figure(rows, clean=result.accuracy, title=f"{net.name}: {names}")
-        _draw(execution.out, ACCURACY, drawn)
+    write_chips(execution.out, result, options, net=net.name, data=data_facts(net))
     return result
 
 
@@ -109,7 +111,7 @@ def measure_single(net: Checkpoint, options: SingleOptions, execution: Execution
     Raises:
         FtnasError: what the user gave is impossible, or the folder holds something else.
     """
-    _check_folder(execution.out)
+    check_folder(execution.out)
     result = campaign.run_single(
         net.model,
         (net.data.test_images, net.data.test_labels),
@@ -132,11 +134,11 @@ def measure_single(net: Checkpoint, options: SingleOptions, execution: Execution
     )
     if not result.missing:
         layers, cells = campaign.layer_rows(result), campaign.layer_bit_rows(result)
-        _write(execution.out, net, campaign.document(result), campaign.rows(result))
+        write_results(execution.out, net.name, data_facts(net), campaign.document(result), campaign.rows(result))
         write_text(execution.out / LAYERS, campaign.to_csv(layers))
         write_text(execution.out / LAYER_BITS, campaign.to_csv(cells))
         drawn = heat_map(cells, layers, title=f"{net.name}: single faults ({', '.join(options.kinds)})")
-        _draw(execution.out, HEAT_MAP, drawn)
+        draw(execution.out, HEAT_MAP, drawn)
     return result
 
 
@@ -150,17 +152,6 @@ def list_sites(net: Checkpoint, pattern: str = "*") -> Sites:
     return sites(net.model, pattern, shapes=shapes)
 
 
-def _draw(out: Path, name: str, drawing: str) -> None:
-    write_text(out / f"{name}.svg", drawing)
-    write_png(drawing, out / f"{name}.png")
-
-
-def _write(out: Path, net: Checkpoint, document: dict[str, Any], rows: Sequence[campaign.Row]) -> None:
-    data = {"name": net.data.name, "test_images": len(net.data.test_labels)}
-    write_json(out / RESULTS, {"net": net.name, "data": data} | document)
-    write_text(out / TABLE, campaign.to_csv(rows))
-
-
 def _export(net: Checkpoint, levels: Sequence[Level], chip: int, study: str, out: Path) -> None:
     """Write all that fails on ``chip`` at each rate, and the weights that it computes with."""
     images = net.data.test_images
@@ -171,9 +162,3 @@ def _export(net: Checkpoint, levels: Sequence[Level], chip: int, study: str, out
         export_csv(plan, out / f"plan_of_{name}.csv")
         weights = campaign.faulty_state_dict(net.model, level.faults, chip, study=study)
         write_tensors(out / f"weights_of_{name}.safetensors", weights, {"faults": list(map(str, level.faults))})
-
-
-def _check_folder(out: Path) -> None:
-    """Refuse a folder that holds something else than a campaign."""
-    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or any(out.glob("records*.jsonl")))):
-        raise CampaignError(f"{out}: exists and holds no campaign; choose another with --out")

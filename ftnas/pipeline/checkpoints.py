@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ftnas.data import DATA_SETS, Dataset
 from ftnas.errors import DataError, RunError
-from ftnas.files import read_json, read_tensors
+from ftnas.files import read_tensors
 from ftnas.pipeline.config import DataSettings
-from ftnas.pipeline.jobs import build_model, load_dataset, warn_of_changes
+from ftnas.pipeline.jobs import load_dataset, warn_of_changes
 from ftnas.pipeline.run_folder import CONFIG, Workplace, is_workplace, reopen, reopen_run
+from ftnas.pipeline.trained import rebuilt, training_named
 from ftnas.runtime import choose_device, keyed_generator, place, use_threads
 
 
@@ -31,6 +32,7 @@ class Checkpoint:
         spec: from which ftnas can build the net anew: ``image_shape`` and ``classes`` with ``genotype``, ``space`` and
             ``sizes``, or with ``baseline``, ``width`` and ``numbers``; ``None`` for a net of the user's own.
         float_model: what a net of the user's own was before it was quantised.
+        source: the ``.onnx`` or ``.pt2`` file from which a net of the user's own can be built anew, if there is one.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Checkpoint:
     origin: str = ""
     spec: Mapping[str, Any] | None = None
     float_model: nn.Module | None = None
+    source: Path | None = None
 
 
 def load_checkpoint(
@@ -61,9 +64,10 @@ def load_checkpoint(
     use_threads(config.threads)
     device = choose_device(config.device)
     loaded = limited(load_dataset(config, device), images)
-    job = read_json(home / "model.json")
-    model = place(build_model(run, job["model"], loaded, seed=job["seed"]), device)
-    _load_weights(model, home / "weights.safetensors", loaded)
+    job, model = rebuilt(run, home, loaded)
+    model = place(model, device)
+    weights = home / "weights.safetensors"
+    load_weights_(model, read_tensors(weights)[0], weights, loaded)
     warn_of_changes(job["model"], home)
     spec = _spec(run, job["model"], loaded)
     return Checkpoint(str(job["name"]), model.eval(), loaded, origin=str(home), spec=spec)
@@ -102,7 +106,7 @@ def find_training(path: Path) -> tuple[Workplace, Path]:
         result = run.file("winner", "result.json")
         if not result.exists():
             raise RunError(f"{path}: has no winner yet; finish the search, or name a folder in {path / 'trainings'}")
-        home = run.file("trainings", read_json(result)["name"])
+        home = training_named(run, result)
     else:
         home, above = path, path.resolve().parent.parent
         if not (path / "model.json").exists() or not (is_workplace(path) or is_workplace(above)):
@@ -114,11 +118,18 @@ def find_training(path: Path) -> tuple[Workplace, Path]:
     return run, home
 
 
-def _load_weights(model: nn.Module, file: Path, data: Dataset) -> None:
-    tensors, _ = read_tensors(file)
+def load_weights_(model: nn.Module, tensors: Mapping[str, Tensor], file: Path, data: Dataset | None = None) -> None:
+    """Put ``tensors``, read from ``file``, into ``model``.
+
+    Raises:
+        RunError: they are of another net, or of one for other ``data``.
+    """
     try:
         model.load_state_dict(tensors)
-    except (KeyError, RuntimeError, TypeError, ValueError):  # all but one of them where number formats should be
+    # All but the second where number formats should be.
+    except (ArithmeticError, RuntimeError, AttributeError, LookupError, TypeError, ValueError):
+        if data is None:
+            raise RunError(f"{file}: is of another net than model.json says") from None
         shape = "x".join(map(str, data.image_shape))
         raise RunError(
             f"{file}: is of a net for other data than {data.name} ({shape}, {data.classes} classes)"

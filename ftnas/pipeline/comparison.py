@@ -33,13 +33,7 @@ def compare(run: RunFolder, data: Dataset, winner: Genotype, settings: Compariso
 
     What an earlier comparison of the same winner measured stays in the table.
     """
-    flops = final_cost(run, data, winner).flops
-    jobs = [
-        cell_job(run, f"winner-{winner.key}", "ftnas (found)", winner, family="winner", part="whole"),
-        *_baseline_jobs(run, data, settings, flops),
-        *_hand_made_jobs(run, data, settings, flops),
-        *_matched_random_jobs(run, data, settings, winner, flops),
-    ]
+    jobs = comparison_jobs(run, data, winner, settings)
     results = run_jobs(run, jobs, title="winner and comparison", workers=run.config.workers)
     rows = _joined(run, results)
     _write_winner(run, winner, rows[0])
@@ -54,6 +48,17 @@ def compare(run: RunFolder, data: Dataset, winner: Genotype, settings: Compariso
     write_text(run.file("comparison.md"), comparison_markdown(rows, rate=run.config.faults[0].rate))
     write_json(run.file("comparison.json"), content)
     return content
+
+
+def comparison_jobs(run: RunFolder, data: Dataset, winner: Genotype, settings: ComparisonSettings) -> list[TrainingJob]:
+    """Return the full trainings of ``winner``, which is the first, and of all that it is compared with."""
+    flops = final_cost(run, data, winner).flops
+    return [
+        cell_job(run, f"winner-{winner.key}", "ftnas (found)", winner, family="winner", part="whole"),
+        *_baseline_jobs(run, data, settings, flops),
+        *_hand_made_jobs(run, data, settings, flops),
+        *_matched_random_jobs(run, data, settings, winner, flops),
+    ]
 
 
 def _joined(run: RunFolder, rows: list[Result]) -> list[Result]:

@@ -11,7 +11,7 @@ import yaml
 from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, field_validator, model_validator
 
 from ftnas.campaign.levels import at_rate, levels_of
-from ftnas.configuration import Section, override, read_yaml, validate
+from ftnas.configuration import Name, Section, override, read_yaml, validate
 from ftnas.data import DATA_SETS
 from ftnas.errors import CampaignError, FaultError
 from ftnas.faults import Fault as FaultModel
@@ -200,7 +200,7 @@ class RunConfig(Recipe):
     """
 
     family: Literal["cells"] = "cells"
-    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    name: Name
     workers: int = Field(1, ge=1)
     space: str = "digits"
     faults: tuple[Fault, ...] = Field(min_length=1)

@@ -11,9 +11,10 @@ from ftnas.configuration import validate
 from ftnas.cost import Cost, genotype_cost, measure
 from ftnas.data import load_data
 from ftnas.errors import RunError, SpaceError
-from ftnas.export.weights import SUFFIX, find_weights, load_weights, read_description
+from ftnas.export.weights import SUFFIX, find_weights, read_description
 from ftnas.files import read_json
 from ftnas.pipeline.nets import load_net
+from ftnas.pipeline.own_sources import load_kept, source_of
 from ftnas.pipeline.run_folder import CONFIG, SPACE
 from ftnas.report.record import read_run
 from ftnas.report.results import Result
@@ -127,10 +128,15 @@ def _of_run(folder: Path) -> Description:
         genotype=_checked(genotype, folder / "winner" / "genotype.json"),
         sizes=sizes,
         cost=_cost(winner),
-        image=f"an image of {run.config['data']['name']}",
+        image=f"an image of {_data_name(run.config)}",
         result=winner,
         notes=(*first, *(f"warning: {words}" for words in run.warnings)),
     )
+
+
+def _data_name(config: Mapping[str, Any]) -> str:
+    data = config.get("data")
+    return str(data.get("name", "digits")) if isinstance(data, Mapping) else "digits"
 
 
 def _of_training(folder: Path) -> Description:
@@ -151,17 +157,19 @@ def _of_training(folder: Path) -> Description:
 
 
 def _of_exported(path: Path) -> Description:
-    """Describe what ``ftnas export`` wrote as safetensors; a net of the user's own is only named."""
+    """Describe what ``ftnas export`` wrote as safetensors; one of the user's own that has to be given is named."""
     file = find_weights(path)
     content = read_description(file)
     facts = content.get("facts", {})
     notes = tuple(f"{name}: {facts[name]}" for name in ("ftnas", "data", "chip") if name in facts)
     known = Description(str(facts.get("source", file.stem)), f"the export {file}", notes=notes)
     spec = content["net"]
-    if "own" in spec:
+    if "own" in spec and source_of(file) is None:
         return _with(known, notes=(*notes, f"built by code of your own: {spec['own']}"))
-    model = load_weights(file)
+    model = load_kept(file)
     shape = tuple(spec["image_shape"])
+    if "own" in spec:
+        return _with(known, cost=measure(model, shape), image=_image(shape), notes=(*notes, f"from {spec['source']}"))
     return _built(_with(known, cost=measure(model, shape), image=_image(shape)), spec, file.with_suffix(".json"))
 
 

@@ -13,7 +13,6 @@ from torch import nn
 from ftnas.cost import measure
 from ftnas.data import Dataset
 from ftnas.errors import ModelError
-from ftnas.files import read_json
 from ftnas.importing.python_file import is_class
 from ftnas.networks import BASELINES
 from ftnas.pipeline.checkpoints import find_training
@@ -23,8 +22,10 @@ from ftnas.pipeline.failures import is_finite
 from ftnas.pipeline.jobs import TrainingJob, build_model, own_spec
 from ftnas.pipeline.nets import OwnNet, float_net, load_net, own_net, quantised_net
 from ftnas.pipeline.run_folder import ComparisonFolder, Workplace, is_workplace
+from ftnas.pipeline.trained import MODEL, read_job
 from ftnas.pipeline.training import check_own_net
 from ftnas.runtime import choose_device, place
+from ftnas.untrusted import understood
 
 Family = Literal["winner", "baseline", "own"]
 FAMILIES: Mapping[str, Family] = {
@@ -146,9 +147,10 @@ def _given(config: CompareConfig, data: Dataset, text: str, own: OwnNet | None) 
     if not (Path(text) / "model.json").exists() and not is_workplace(Path(text)):
         return Entrant(name, text, "own", "own", f"taken from {net.origin}", model=model)
     work, home = find_training(Path(text))
-    job = read_json(home / "model.json")
-    origin = f"taken from {home}, {_in_words(job['training'], job['epochs'], work)}"
-    return Entrant(name, text, FAMILIES.get(job["family"], "own"), job["size"], origin, model=model)
+    job = read_job(home)
+    with understood(home / MODEL):
+        origin = f"taken from {home}, {_in_words(job['training'], job['epochs'], work)}"
+        return Entrant(name, text, FAMILIES.get(job["family"], "own"), job["size"], origin, model=model)
 
 
 def _in_words(training: TrainingKind, epochs: int, work: Workplace) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,16 @@ from ftnas.export.c_source import c_name
 from ftnas.export.exporting import PROOF, Subject, chosen_formats, write_proven
 from ftnas.export.proof import Proof, Proofs, Reference
 from ftnas.export.tracing import graph_of
-from ftnas.export.weights import load_weights
 from ftnas.faults import Fault, parse_faults
 from ftnas.files import read_json, read_tensors, write_json
-from ftnas.pipeline.checkpoints import Checkpoint, find_training, load_checkpoint
-from ftnas.pipeline.jobs import build_model
+from ftnas.pipeline.checkpoints import Checkpoint, find_training, load_checkpoint, load_weights_
+from ftnas.pipeline.own_sources import keep_source, load_kept
 from ftnas.pipeline.run_folder import is_workplace
 from ftnas.pipeline.spiking_exports import export_spiking
+from ftnas.pipeline.trained import rebuilt
 from ftnas.runtime import place
 from ftnas.spiking.dense.network import SpikingNet
+from ftnas.untrusted import plain_name, understood
 
 SCHEMA = 1
 STUDY, NAME = "campaign", "net"
@@ -41,17 +43,20 @@ def export(
     chip: int = 0,
     study: str = STUDY,
     name: str = NAME,
+    sample: int | None = None,
 ) -> Proofs:
     """Write ``net`` into the folder ``out``, each file proven equal to it on all test images; all files or none.
 
     Args:
         net: what is written.
-        formats: of ``onnx``, ``pt2``, ``safetensors`` and ``c``; of a spiking net, of ``json`` and ``nir``.
+        formats: of ``onnx``, ``pt2``, ``safetensors`` and ``c``; of a spiking net, of ``json``, ``nir``, ``tables``,
+            ``drawing`` and ``raster``.
         out: a new folder, an empty one, or one that holds other formats of the same net.
         faults: write the faulty twin of the net that these, permanent ones of weights, make.
         chip: of this chip.
         study: of the chip, as campaigns name theirs.
         name: of the files; in C of functions and tables, too.
+        sample: the test image whose spikes a ``raster`` shows, the first by default.
 
     Raises:
         ExportError: the net cannot be written, a file is not equal to it, or ``out`` holds something else.
@@ -60,7 +65,7 @@ def export(
     if isinstance(net.model, SpikingNet):
         if faults:
             raise ExportError("--faults: a spiking net is written without any; give its files' reader the fault map")
-        return export_spiking(net, net.model, formats, out, name=name)
+        return export_spiking(net, net.model, formats, out, name=name, sample=sample or 0)
     wanted, broken = chosen_formats(formats), parse_faults(faults)
     if c_name(name) != name:
         raise ExportError(
@@ -96,6 +101,7 @@ def _subject(
         images=images,
         expected=expected,
         calibration=net.data.train_images[:CALIBRATION_IMAGES].cpu(),
+        keep=partial(keep_source, net),
     )
 
 
@@ -114,19 +120,21 @@ def load(path: Path | str, *, model: nn.Module | None = None) -> nn.Module:
     where = Path(path)
     if is_workplace(where) or (where / "model.json").exists():
         return _load_training(where)
-    return load_weights(where, model=model)
+    return load_kept(where, model=model)
 
 
 def _load_training(path: Path) -> nn.Module:
     work, home = find_training(path)
-    job, (tensors, _) = read_json(home / "model.json"), read_tensors(home / "weights.safetensors")
+    tensors, _ = read_tensors(home / "weights.safetensors")
     entry, logits = _first(tensors, "stem.weight", "layers.0.conv.weight"), tensors.get("classifier.bias")
-    if entry is None or logits is None:  # a net of the user's own, which is built with the help of its data
+    # Else a net of the user's own, which is built with the help of its data.
+    if entry is None or logits is None or entry.dim() != 4 or logits.dim() != 1:
         return load_checkpoint(path).model.cpu()
     # What a net of ftnas must know of its images: channels and classes. Their size decides nothing.
     none = torch.zeros(0, entry.shape[1], 1, 1), torch.zeros(0, dtype=torch.int64)
-    model = build_model(work, job["model"], Dataset("none", *none, *none, classes=len(logits)), seed=job["seed"])
-    model.load_state_dict(tensors)
+    data = Dataset("none", *none, *none, classes=len(logits))
+    _, model = rebuilt(work, home, data, most=sum(tensor.numel() for tensor in tensors.values()))
+    load_weights_(model, tensors, home / "weights.safetensors")
     return place(model, torch.device("cpu")).eval()
 
 
@@ -152,7 +160,11 @@ def _earlier(out: Path, identity: Mapping[str, Any], formats: Sequence[str]) -> 
     if _kept(there) != _kept(identity):
         source, chip = (there["facts"].get(key) for key in ("source", "chip"))
         raise ExportError(f"{out}: holds the export of {source} as {there['net']}, {chip}; choose another with --out")
-    found = (Proof.from_dict(content) for content in there["proofs"])
+    with understood(out / PROOF, ExportError):
+        found = [Proof.from_dict(content) for content in there["proofs"]]
+        for proof in found:
+            for file in proof.files:
+                plain_name(file, out / PROOF)
     return tuple(
         proof for proof in found if proof.format not in formats and all((out / file).exists() for file in proof.files)
     )

@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ftnas.files import read_tensors
-from ftnas.training import EpochRecord
+from ftnas.training import EpochRecord, has_checkpoint, read_checkpoint
+from ftnas.untrusted import understood
 
 
 class Diverged(Exception):
@@ -42,7 +42,10 @@ def check_finite(*losses: float | None) -> None:
 
 def recorded(checkpoint: Path) -> list[dict[str, Any]]:
     """Return the epochs that are recorded in ``checkpoint``; none where there is no such file."""
-    return list(read_tensors(checkpoint)[1].get("records", [])) if checkpoint.exists() else []
+    if not has_checkpoint(checkpoint):
+        return []
+    with understood(checkpoint):
+        return [dict(row) for row in read_checkpoint(checkpoint)[1].get("records", [])]
 
 
 def diverged_in(records: Sequence[EpochRecord], *, epochs: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from ftnas.pipeline.layered_config import layered_config
 from ftnas.pipeline.layered_search import COLUMNS, REPORT, net_rows, search_layers, sentence
 from ftnas.pipeline.run import RunSummary
 from ftnas.pipeline.run import search as search_cells
+from ftnas.pipeline.search_stages import StudyRequest
 
 KEY, DEFAULT = "family", "cells"
 
@@ -32,12 +33,14 @@ class SearchRequest:
         source: the file that it is from, which begins the line of an error.
         run: the folder for the run, where one was named.
         data_directory: where the data are, where that was named.
+        study: what is asked of the study of cells.
     """
 
     content: Mapping[str, Any]
     source: Path
     run: Path | None = None
     data_directory: Path | None = None
+    study: StudyRequest = field(default_factory=StudyRequest)
 
     def folder(self, name: str) -> Path:
         """Return the run folder: the one named, or ``runs/`` and the experiment's ``name``."""
@@ -69,7 +72,7 @@ class SearchFinding:
 
 def _cells(request: SearchRequest) -> RunSummary:
     config = run_config(request.content, request.source, data_directory=request.data_directory)
-    return search_cells(config, request.folder(config.name))
+    return search_cells(config, request.folder(config.name), request.study)
 
 
 def _layers(request: SearchRequest) -> SearchFinding:
@@ -105,19 +108,28 @@ def search_family(request: SearchRequest) -> RunSummary | SearchFinding:
         ConfigError: there is no such family, or its configuration is wrong.
     """
     family = request.content.get(KEY, DEFAULT)
-    if family not in FAMILIES:
+    if not isinstance(family, str) or family not in FAMILIES:
         raise ConfigError(
             f"{request.source}: family: unknown family; choose from {', '.join(FAMILIES)}, got {family!r}"
         )
+    for option, value in (("--storage", request.study.storage), ("--replay", request.study.replay)):
+        if value is not None and family != DEFAULT:
+            raise ConfigError(f"{option}: would change nothing for family {family}; it is for {DEFAULT}")
     return FAMILIES[family](request)
 
 
 def search_file(
-    path: Path, *, run: Path | None = None, assignments: Sequence[str] = (), data_directory: Path | None = None
+    path: Path,
+    *,
+    run: Path | None = None,
+    assignments: Sequence[str] = (),
+    data_directory: Path | None = None,
+    study: StudyRequest | None = None,
 ) -> RunSummary | SearchFinding:
     """Search as the configuration in ``path`` says, with each of ``assignments`` (``a.b=value``) made in it.
 
     Raises:
         FtnasError: what the user gave is wrong; nothing is half-written.
     """
-    return search_family(SearchRequest(override(read_yaml(path), assignments), path, run, data_directory))
+    content = override(read_yaml(path), assignments)
+    return search_family(SearchRequest(content, path, run, data_directory, study or StudyRequest()))

@@ -10,10 +10,12 @@ from ftnas.pipeline.cells import cell_job, draw_cells
 from ftnas.pipeline.jobs import Result
 from ftnas.pipeline.run_folder import RunFolder
 from ftnas.pipeline.search_stages import final_cost
+from ftnas.pipeline.trained import read_job
 from ftnas.pipeline.workers import run_jobs
 from ftnas.search.rank_correlation import kendall, mean_difference
 from ftnas.search.scoring import Scorer
 from ftnas.space import Genotype
+from ftnas.untrusted import plain_name
 
 # What is correlated: (before, after a training of its own).
 TAUS = {
@@ -83,8 +85,8 @@ def rank(run: RunFolder, scorer: Scorer) -> dict[str, Any]:
 
 
 def _ranked_net(run: RunFolder, scorer: Scorer, result: Result) -> dict[str, Any]:
-    model = read_json(run.file("trainings", result["name"], "model.json"))["model"]
-    score = scorer(Genotype.from_dict(model["genotype"]))
+    home = run.file("trainings", plain_name(result["name"], run.file("trainings")))
+    score = scorer(Genotype.from_dict(read_job(home)["model"].get("genotype")))
     return {
         "key": result["key"],
         "family": result["family"],

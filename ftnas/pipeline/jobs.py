@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,20 +13,24 @@ import torch
 from torch import Tensor, nn
 
 from ftnas.campaign import Measurement, accuracy, at_rate, chip_accuracies
+from ftnas.campaign.subject import tensors_hash
 from ftnas.cost import measure
 from ftnas.data import Dataset, load_data, split_train
+from ftnas.distributed import first_does
 from ftnas.errors import ModelError, RunError
 from ftnas.faults import Fault
 from ftnas.files import read_json, write_json, write_tensors
 from ftnas.importing.python_file import load_python
 from ftnas.networks import CellNetwork, build_baseline
+from ftnas.networks.bounded import LARGEST, bounded
+from ftnas.pipeline.answers import keeping_answers
 from ftnas.pipeline.config import Recipe, RunConfig
 from ftnas.pipeline.failures import Diverged, check_finite, diverged_in, failure, noticing_divergence, recorded
 from ftnas.pipeline.run_folder import SPACE, Workplace, reopen
 from ftnas.quantization import Quantization, quantize
 from ftnas.runtime import choose_device, key_seed, keyed_generator, place, seeded
 from ftnas.space import Genotype, Sizes
-from ftnas.training import SHARP, EpochRecord, TrainingSettings, train
+from ftnas.training import SHARP, EpochRecord, TrainingSettings, remove_checkpoint, train
 
 CALIBRATION_IMAGES = 512  # of the training images, for the ranges of a net of the user's own
 
@@ -76,33 +81,45 @@ def _choice(images: Tensor, labels: Tensor, limit: int | None) -> tuple[Tensor, 
     return images[picked], labels[picked]
 
 
-def build_model(work: Workplace, spec: Mapping[str, Any], data: Dataset, *, seed: int) -> nn.Module:
+def build_model(
+    work: Workplace, spec: Mapping[str, Any], data: Dataset, *, seed: int, most: int = LARGEST
+) -> nn.Module:
     """Return the net that ``spec`` (see ``TrainingJob.model``) describes, freshly initialised, on the CPU.
 
     Raises:
-        ModelError: it is one of the user's own, and cannot be built any more.
+        ModelError: it is one of the user's own, and cannot be built any more; or it has more than ``most`` numbers.
     """
     if "python" in spec:
         return _build_own(spec, data, seed=seed)
-    with seeded("initialisation", seed):
-        if "baseline" in spec:
-            return build_baseline(
-                spec["baseline"],
-                width=spec["width"],
-                image_shape=data.image_shape,
-                classes=data.classes,
-                numbers=Quantization.from_dict(spec["numbers"]),
-            )
-        if work.space is None:
-            raise RunError(f"{work.path}: has lost the {SPACE} of its cells")
-        sizes = work.space.final.model_copy(update={"channels": spec["channels"]})
-        return CellNetwork(
-            work.space,
-            Sizes.model_validate(sizes.model_dump()),
+
+    def build() -> nn.Module:
+        with seeded("initialisation", seed):
+            return _build_ours(work, spec, data)
+
+    return bounded(build, most=most)
+
+
+def _build_ours(work: Workplace, spec: Mapping[str, Any], data: Dataset) -> nn.Module:
+    if "baseline" in spec:
+        return build_baseline(
+            spec["baseline"],
+            width=spec["width"],
             image_shape=data.image_shape,
             classes=data.classes,
-            genotype=Genotype.from_dict(spec["genotype"]),
+            numbers=Quantization.from_dict(spec["numbers"]),
         )
+    if work.space is None:
+        raise RunError(f"{work.path}: has lost the {SPACE} of its cells")
+    sizes = work.space.final.model_copy(update={"channels": spec["channels"]})
+    genotype = Genotype.from_dict(spec["genotype"])
+    work.space.check(genotype)
+    return CellNetwork(
+        work.space,
+        Sizes.model_validate(sizes.model_dump()),
+        image_shape=data.image_shape,
+        classes=data.classes,
+        genotype=genotype,
+    )
 
 
 def own_spec(file: Path, name: str, *, bits: int) -> dict[str, Any]:
@@ -152,7 +169,7 @@ def run_job(folder: Path, job: TrainingJob, on_epoch: Callable[[], None] = lambd
     description = {**asdict(job), "rates": list(job.rates)}
     if (home / "model.json").exists():
         _check_same_job(home / "model.json", description)
-    if (home / "result.json").exists():
+    if first_does((home / "result.json").exists):
         for _ in range(job.epochs):
             on_epoch()
         return dict(read_json(home / "result.json"))
@@ -160,14 +177,18 @@ def run_job(folder: Path, job: TrainingJob, on_epoch: Callable[[], None] = lambd
     data = load_dataset(work.config, device)
     model = place(build_model(work, job.model, data, seed=job.seed), device)
     described = _describe(job, model, data)
-    write_json(home / "model.json", description)
+    first_does(lambda: write_json(home / "model.json", description))
     records, diverged = _train(work, job, model, data, home, on_epoch)
-    write_json(home / "history.json", [asdict(record) for record in records])
-    write_tensors(home / "weights.safetensors", model.state_dict(), {"model": dict(job.model), "name": job.name})
-    result = {**described, **_measure(work, job, model, data, diverged=diverged)}
-    write_json(home / "result.json", result)
-    (home / "checkpoint.safetensors").unlink(missing_ok=True)
-    return result
+
+    def measure_and_write() -> Result:
+        write_json(home / "history.json", [asdict(record) for record in records])
+        write_tensors(home / "weights.safetensors", model.state_dict(), {"model": dict(job.model), "name": job.name})
+        result = {**described, **_measure(work, job, model, data, diverged=diverged)}
+        write_json(home / "result.json", result)
+        remove_checkpoint(home / "checkpoint.safetensors")
+        return result
+
+    return first_does(measure_and_write)
 
 
 def _train(
@@ -176,7 +197,7 @@ def _train(
     """Train ``model``; return the records and, if it diverged, the epoch in which it did, which ends its training."""
     images, labels = _images(work, job, data, training=True)
     checkpoint = home / "checkpoint.safetensors"
-    records = [EpochRecord(**row) for row in recorded(checkpoint)]
+    records = [EpochRecord(**row) for row in first_does(lambda: recorded(checkpoint))]
 
     def note(record: EpochRecord) -> None:
         records.append(record)
@@ -262,14 +283,15 @@ def _measure(work: Workplace, job: TrainingJob, model: nn.Module, data: Dataset,
 def _chip_accuracies(
     work: Workplace, job: TrainingJob, model: nn.Module, images: Tensor, labels: Tensor, rate: float
 ) -> list[float]:
-    return chip_accuracies(
-        model,
-        images,
-        labels,
-        faults=at_rate(work.config.faults, rate),
-        chips=range(job.chips),
-        study=f"campaign {job.part} {work.config.seed}",
-    )
+    study = f"campaign {job.part} {work.config.seed}"
+    faults = at_rate(work.config.faults, rate)
+    identity = {"net": tensors_hash(model), "faults": list(map(str, faults)), "study": study}
+
+    def of_chip(chip: int) -> float:
+        return chip_accuracies(model, images, labels, faults=faults, chips=[chip], study=study)[0]
+
+    with keeping_answers(work.training(job.name) / f"chips-at-{rate:g}.jsonl", identity) as answers:
+        return [answers.of(f"chip {chip}", partial(of_chip, chip)) for chip in range(job.chips)]
 
 
 def _check_same_job(file: Path, description: Mapping[str, Any]) -> None:

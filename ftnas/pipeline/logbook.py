@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from ftnas.campaign.records import checked, encoded
 from ftnas.errors import RunError
+from ftnas.files import writing
 
 Probabilities = Mapping[str, Mapping[str, Sequence[Sequence[float]]]]  # kind of cell, role, [edges][options]
 Value = bool | int | float | str
@@ -19,19 +22,25 @@ Point = tuple[float, float]  # FLOPs, accuracy as a share
 class Logbook:
     """Writes TensorBoard events into ``folder``, and ``metrics.jsonl`` beside them, one JSON object a line.
 
-    The lines are flushed as they are written and hold no times, so equal runs write equal lines. A line that a kill
-    cut short is removed when the book is opened again; values that are not finite are written as null.
+    The lines are flushed as they are written. A line that a kill cut short is removed when the book is opened again,
+    and what is logged again after that, with the same tag and step, is no second line; so an interrupted run writes the
+    lines of an uninterrupted one, but for times. Values that are not finite are written as null.
+
+    Raises:
+        RunError: nothing can be written any more, by this thread or by TensorBoard's own.
     """
 
     def __init__(self, folder: Path) -> None:
         # TensorBoard takes two seconds to import, and nothing else here needs it.
         from torch.utils.tensorboard import SummaryWriter
 
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "metrics.jsonl"
-        _mend(path)
-        self._lines = path.open("a", encoding="utf-8")
-        self._events = SummaryWriter(str(folder))
+        self._path = folder / "metrics.jsonl"
+        with writing(self._path):
+            folder.mkdir(parents=True, exist_ok=True)
+            _mend(self._path)
+            self._known = {(row["tag"], row["step"]) for row in _known(self._path)}
+            self._lines = self._path.open("ab", buffering=0)
+        self._folder, self._events = folder, SummaryWriter(str(folder))
 
     def __enter__(self) -> Logbook:
         return self
@@ -39,11 +48,16 @@ class Logbook:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if error is None:
+            self.close()
+        else:  # which says more than what closing may add to it
+            with suppress(RunError):
+                self.close()
 
     def scalar(self, tag: str, value: float, *, step: int) -> None:
         """Log one number."""
-        self._events.add_scalar(tag, value, step)
+        with writing(self._folder):
+            self._events.add_scalar(tag, value, step)
         self._line(tag, step, value)
 
     def scalars(self, values: Mapping[str, float], *, step: int) -> None:
@@ -57,7 +71,8 @@ class Logbook:
 
         finite = [value for value in values if math.isfinite(value)]
         if finite:  # TensorBoard ends a run over a histogram of nothing, as a diverged supernet's would be
-            self._events.add_histogram(tag, numpy.asarray(finite, dtype=float), step)
+            with writing(self._folder):
+                self._events.add_histogram(tag, numpy.asarray(finite, dtype=float), step)
         self._line(tag, step, list(values))
 
     def architecture_weights(
@@ -86,7 +101,8 @@ class Logbook:
     def front(self, candidates: Sequence[Point], *, winner: Point | None = None, step: int = 0) -> None:
         """Log candidates, and where the trained winner is, as a figure of accuracy against FLOPs."""
         figure = _front_figure(candidates, winner)
-        self._events.add_figure("front", figure, step)
+        with writing(self._folder):
+            self._events.add_figure("front", figure, step)
         self._line("front", step, {"candidates": [list(point) for point in candidates], "winner": winner})
 
     def hparams(self, parameters: Mapping[str, Value], metrics: Mapping[str, float], *, step: int = 0) -> None:
@@ -97,38 +113,47 @@ class Logbook:
         from torch.utils.tensorboard.summary import hparams
 
         for summary in hparams(dict(parameters), dict.fromkeys((f"result/{name}" for name in metrics), 0.0)):
-            self._events._get_file_writer().add_summary(summary, step)
+            with writing(self._folder):
+                self._events._get_file_writer().add_summary(summary, step)
         self._line("hparams", step, {**parameters})
         self.scalars({f"result/{name}": value for name, value in metrics.items()}, step=step)
 
     def close(self) -> None:
         """Write out everything; a second call does nothing."""
-        self._events.close()
         self._lines.close()
+        with writing(self._folder):
+            self._events.close()
 
     def _line(self, tag: str, step: int, value: Any) -> None:
-        self._lines.write(json.dumps({"tag": tag, "step": step, "value": _finite(value)}, allow_nan=False) + "\n")
-        self._lines.flush()
+        if (tag, step) in self._known:
+            return
+        self._known.add((tag, step))
+        with writing(self._path):
+            left = encoded({"tag": tag, "step": step, "value": _finite(value)})
+            while left:
+                left = left[self._lines.write(left) :]
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Return the lines of a ``metrics.jsonl``.
 
     Raises:
-        RunError: the file is missing, or a line is not JSON.
+        RunError: the file is missing, or a line is not JSON or has another checksum than it says.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_bytes().splitlines(keepends=True)
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror})") from None
     return [_parsed(path, number, line) for number, line in enumerate(lines, start=1)]
 
 
-def _parsed(path: Path, number: int, line: str) -> dict[str, Any]:
+def _parsed(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    """Return what a line says; one without a checksum, as older versions wrote, is taken as it is."""
     try:
-        return dict(json.loads(line))
-    except ValueError:
-        raise RunError(f"{path}: line {number} is not a JSON object") from None
+        return dict(checked(line) or json.loads(line))
+    except (ValueError, TypeError) as error:
+        problem = "is damaged (its checksum is another)" if "checksum" in str(error) else "is not a JSON object"
+        raise RunError(f"{path}: line {number} {problem}; move the file away to go on without it") from None
 
 
 def _mend(path: Path) -> None:
@@ -138,6 +163,10 @@ def _mend(path: Path) -> None:
         whole = content[: content.rfind(b"\n") + 1]
         if whole != content:
             path.write_bytes(whole)
+
+
+def _known(path: Path) -> list[dict[str, Any]]:
+    return read_metrics(path) if path.exists() else []
 
 
 def _finite(value: Any) -> Any:

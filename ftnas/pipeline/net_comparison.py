@@ -18,6 +18,7 @@ from ftnas.configuration import validate
 from ftnas.data import Dataset
 from ftnas.errors import ConfigError
 from ftnas.files import read_tensors, write_json, write_text
+from ftnas.holding import holding
 from ftnas.networks import BASELINES
 from ftnas.pipeline.cells import training_rates
 from ftnas.pipeline.comparison import scale_warnings
@@ -25,14 +26,15 @@ from ftnas.pipeline.config import CompareConfig, Recipe
 from ftnas.pipeline.entrants import Entrant, entrants_of
 from ftnas.pipeline.failures import failure, is_finite
 from ftnas.pipeline.jobs import COSTS, Result, build_model, costs, fault_name, load_dataset
-from ftnas.pipeline.limits import check_training
+from ftnas.pipeline.limits import check_cores, check_training
 from ftnas.pipeline.net_tables import nets_csv, nets_markdown
 from ftnas.pipeline.progress import progress_bar
-from ftnas.pipeline.run_folder import ComparisonFolder, is_workplace, open_workplace, reopen
+from ftnas.pipeline.run_folder import COMPARE_CONFIG, ComparisonFolder, is_workplace, open_workplace, reopen
 from ftnas.pipeline.workers import run_jobs
 from ftnas.report.net_comparison import write_comparison_report
 from ftnas.report.results import Comparison
 from ftnas.runtime import choose_device, place, use_threads
+from ftnas.untrusted import path_of
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def compare_config(content: Mapping[str, Any], *, source: str) -> CompareConfig:
 def _recipe_among(nets: Any) -> dict[str, Any]:
     """Return how the first of ``nets`` that is a folder of ours was trained and measured; nothing if none is."""
     texts = [text for text in nets if isinstance(text, str)] if isinstance(nets, Sequence) else []
-    for path in [Path(text) for text in texts if text not in BASELINES]:
+    for path in [path_of(text) for text in texts if text not in BASELINES]:
         for folder in (path, path.resolve().parent.parent):
             if path.is_dir() and is_workplace(folder):
                 recipe = reopen(folder).config
@@ -102,12 +104,19 @@ def compare_nets(config: CompareConfig, folder: Path) -> NetComparison:
     Raises:
         FtnasError: what the user gave is wrong; nothing is half-written.
     """
+    check_cores(config.threads, config.workers)
     use_threads(config.threads)
     data = load_dataset(config, choose_device(config.device))
     check_training(config, data)
     work = ComparisonFolder(folder, config)
     entrants = entrants_of(work, data)
-    open_workplace(folder, config, None)
+    with holding(folder, COMPARE_CONFIG):
+        open_workplace(folder, config, None)
+        return _compare(work, data, entrants)
+
+
+def _compare(work: ComparisonFolder, data: Dataset, entrants: Sequence[Entrant]) -> NetComparison:
+    config = work.config
     use_threads(config.threads)  # reading nets of the user's own changes it
     jobs = [entrant.job for entrant in entrants if entrant.job is not None]
     trained = {result["name"]: result for result in run_jobs(work, jobs, title="trainings", workers=config.workers)}
@@ -119,7 +128,7 @@ def compare_nets(config: CompareConfig, folder: Path) -> NetComparison:
     write_text(work.file("comparison.csv"), nets_csv(comparison))
     write_text(work.file("comparison.md"), nets_markdown(comparison))
     write_json(work.file("comparison.json"), content)
-    return NetComparison(folder, content, write_comparison_report(folder))
+    return NetComparison(work.path, content, write_comparison_report(work.path))
 
 
 def _row(work: ComparisonFolder, data: Dataset, entrant: Entrant, trained: Result | None) -> Result:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ftnas.consent import allow_code
 from ftnas.data import DATA_SETS, Dataset, load_data
 from ftnas.errors import DataError, FaultError, ModelError
 from ftnas.export.weights import SUFFIX, find_weights, load_weights, read_description
@@ -19,10 +20,12 @@ from ftnas.importing.mistakes import said
 from ftnas.importing.python_file import load_python
 from ftnas.pipeline.checkpoints import Checkpoint, limited, load_checkpoint
 from ftnas.pipeline.jobs import CALIBRATION_IMAGES
+from ftnas.pipeline.own_sources import load_kept, source_of
 from ftnas.pipeline.run_folder import is_workplace
-from ftnas.pipeline.spiking_nets import load_spiking, spiking_file
+from ftnas.pipeline.spiking_nets import graph_file, load_spiking, spiking_file
 from ftnas.quantization.survey import survey
 from ftnas.runtime import choose_device, place, use_threads
+from ftnas.untrusted import path_of
 
 BITS = 8
 THREADS = 1  # as a run has by default; a campaign's workers are threads themselves
@@ -73,6 +76,8 @@ def load_net(
     if own is not None:
         if not own.file.is_file():  # before the data are loaded, which takes longer
             raise ModelError(f"{own.file}: {'is not a file' if own.file.exists() else 'is not there'}")
+        if own.name:
+            allow_code(own.file)  # by naming it here
         return _load_own(own, text, limited(_data_for(text, data, data_directory), images), bits, weights)
     for option, value in (("bits", bits), ("weights", weights)):
         if value is not None:
@@ -80,6 +85,8 @@ def load_net(
     spiking = spiking_file(text)
     if spiking is not None:
         return load_spiking(spiking, data=data, data_directory=data_directory, images=images)
+    if graph_file(text) is not None:
+        raise ModelError(f"{text}: is a spiking graph; ftnas campaign, export, show and spikes take one")
     if not _is_exported(Path(text)):
         return load_checkpoint(Path(text), data=data, data_directory=data_directory, images=images)
     return _load_exported(Path(text), data=data, data_directory=data_directory, images=images)
@@ -96,10 +103,10 @@ def _load_exported(path: Path, *, data: str | None, data_directory: Path | None,
     """Return the net of an exported file, by default with the data that it was exported with."""
     file = find_weights(path)
     content = read_description(file)
-    spec, facts = content["net"], content.get("facts", {})
-    if "own" in spec:
+    spec, facts, source = content["net"], content.get("facts", {}), source_of(file)
+    if "own" in spec and source is None:
         raise ModelError(f"{file}: is of {spec['own']}, a net of your own; give FILE.py:{spec['own']} --weights {file}")
-    model = load_weights(file)
+    model = load_kept(file)
     loaded = limited(load_data(data or str(facts.get("data")), directory=data_directory), images)
     if (list(loaded.image_shape), loaded.classes) != (spec["image_shape"], spec["classes"]):
         shape = "x".join(map(str, loaded.image_shape))
@@ -107,7 +114,8 @@ def _load_exported(path: Path, *, data: str | None, data_directory: Path | None,
     use_threads(THREADS)
     device = choose_device("auto")
     name = str(facts.get("source", file.stem))
-    return Checkpoint(name, place(model, device), loaded.to(device), origin=str(file), spec=spec)
+    known = None if "own" in spec else spec
+    return Checkpoint(name, place(model, device), loaded.to(device), origin=str(file), spec=known, source=source)
 
 
 def _load_own(own: OwnNet, text: str, data: Dataset, bits: int | None, weights: Path | None) -> Checkpoint:
@@ -115,7 +123,8 @@ def _load_own(own: OwnNet, text: str, data: Dataset, bits: int | None, weights: 
     use_threads(THREADS)
     if weights is None or not own.name or not weights.with_suffix(".json").exists():
         model = float_net(own, data, weights=weights)
-        return quantised_net(model, data, name=own.label, origin=text, bits=BITS if bits is None else bits)
+        net = quantised_net(model, data, name=own.label, origin=text, bits=BITS if bits is None else bits)
+        return net if own.name else replace(net, source=own.file)
     if bits is not None:
         raise ModelError(f"--bits: {weights} has its own, since ftnas exported it")
     net = quantised_net(float_net(own, data), data, name=own.label, origin=text)
@@ -131,12 +140,12 @@ def own_net(text: str) -> OwnNet | None:
     Raises:
         ModelError: it is a Python file without a name.
     """
+    path = path_of(text)
     python = re.fullmatch(r"(?P<file>.+\.py):(?P<name>[^\W\d]\w*)", text)
     if python:
         return OwnNet(Path(python["file"]), python["name"])
-    if re.search(r"\.py(:.*)?$", text) and not is_workplace(Path(text)):
+    if re.search(r"\.py(:.*)?$", text) and not is_workplace(path):
         raise ModelError(f"{text}: needs the name of a net in it, as FILE.py:NAME")
-    path = Path(text)
     return OwnNet(path, "") if path.suffix in (".pt2", ".onnx") else None
 
 

@@ -9,22 +9,27 @@ from typing import Any
 from ftnas.data import Dataset
 from ftnas.errors import RunError
 from ftnas.files import read_json, write_json
+from ftnas.holding import holding
 from ftnas.pipeline.comparison import compare, comparison_warnings
 from ftnas.pipeline.config import ComparisonSettings, RunConfig
 from ftnas.pipeline.finalists import choose_winner, rank
 from ftnas.pipeline.jobs import load_dataset
-from ftnas.pipeline.limits import check_batch, check_limits, check_training
+from ftnas.pipeline.limits import check_batch, check_cores, check_limits, check_training
 from ftnas.pipeline.logbook import Logbook
-from ftnas.pipeline.run_folder import RunFolder, open_run, reopen_run
-from ftnas.pipeline.search_stages import make_scorer, run_study, train_supernet
+from ftnas.pipeline.run_folder import CONFIG, RunFolder, open_run, reopen_run
+from ftnas.pipeline.search_stages import StudyRequest, run_study, train_supernet
+from ftnas.pipeline.shared_weights import make_scorer
 from ftnas.pipeline.vulnerability import measure_vulnerability
 from ftnas.pipeline.warnings import search_warnings, training_warnings
 from ftnas.report.page import write_report
 from ftnas.runtime import choose_device, use_threads
 from ftnas.search.controller import check_controller
 from ftnas.space import Genotype, load_space
+from ftnas.training import check_computing
+from ftnas.untrusted import plain_name
 
 LAST = "warnings.json"  # what a search writes when all else is there
+SUMMARY = (LAST, "winner/result.json", "ranking.json", "comparison.json")  # without one of these it is not finished
 TRAINING_CURVES = ("loss", "clean_loss", "faulty_loss", "clean_accuracy")
 
 
@@ -40,36 +45,41 @@ class RunSummary:
     report: Path
 
 
-def search(config: RunConfig, folder: Path) -> RunSummary:
+def search(config: RunConfig, folder: Path, request: StudyRequest | None = None) -> RunSummary:
     """Search, train, measure, compare and report in ``folder``; goes on where an earlier start was cut off.
 
     Raises:
         FtnasError: what the user gave is wrong; nothing is half-written.
     """
+    check_cores(config.threads, config.workers)
     use_threads(config.threads)
     space = load_space(config.space)
     check_controller(config.search)
+    request = request or StudyRequest()
+    request.check(config, space)
     data = load_dataset(config, choose_device(config.device))
-    _check_images(config, data)
+    check_images(config, data)
     check_limits(space, config.search, data)
-    run = open_run(folder, config, space)
-    if not run.file(LAST).exists():
-        with Logbook(run.file("tensorboard")) as logbook:
-            _search_and_compare(run, data, logbook)
-    return _finish(run)
+    with holding(folder, CONFIG):
+        run = open_run(folder, config, space)
+        if not all(run.file(name).exists() for name in SUMMARY):
+            with Logbook(run.file("tensorboard")) as logbook:
+                _search_and_compare(run, data, logbook, request)
+        return _finish(run)
 
 
-def _check_images(config: RunConfig, data: Dataset) -> None:
+def check_images(config: RunConfig, data: Dataset) -> None:
     """Refuse augmentation or batches that do not fit the images, before any work."""
     share = config.supernet.validation_share
     config.supernet.augmentation.check(data.image_shape)
+    check_computing("supernet", config.supernet, None, data.train_images.device)
     check_batch("supernet", config.supernet.batch_size, int(len(data.train_images) * min(share, 1 - share)))
     check_training(config, data)
 
 
-def _search_and_compare(run: RunFolder, data: Dataset, logbook: Logbook) -> None:
+def _search_and_compare(run: RunFolder, data: Dataset, logbook: Logbook, request: StudyRequest) -> None:
     supernet, architecture = train_supernet(run, data, logbook)
-    candidates = run_study(run, data, supernet, architecture, logbook)
+    candidates = run_study(run, data, supernet, architecture, logbook, request)
     winner = choose_winner(run, data)
     scoring = run.config.scoring
     rank(run, make_scorer(run, data, supernet, images=scoring.images, chips=scoring.chips))
@@ -99,7 +109,8 @@ def _search_and_compare(run: RunFolder, data: Dataset, logbook: Logbook) -> None
 def _log_trainings(run: RunFolder, rows: list[dict[str, Any]], logbook: Logbook) -> None:
     """Log the curves of the full trainings, which other processes may have done."""
     for row in rows:
-        for record in read_json(run.file("trainings", row["name"], "history.json")):
+        home = run.file("trainings", plain_name(row["name"], run.file("comparison.json")))
+        for record in read_json(home / "history.json"):
             curves = {f"training/{row['name']}/{key}": record[key] for key in TRAINING_CURVES}
             logbook.scalars(curves, step=record["epoch"])
 
@@ -120,12 +131,13 @@ def compare_run(folder: Path, settings: ComparisonSettings | None = None) -> Run
         raise RunError(f"{folder}: holds no finished search; run ftnas search first")
     use_threads(run.config.threads)
     data = load_dataset(run.config, choose_device(run.config.device))
-    winner = Genotype.from_dict(read_json(run.file("winner", "genotype.json")))
-    settings = settings or run.config.comparison
-    comparison = compare(run, data, winner, settings)
-    added = [*training_warnings(run), *comparison_warnings(settings, comparison["rows"])]
-    _warn(run, [*read_json(run.file(LAST)), *added])
-    return _finish(run)
+    with holding(folder, CONFIG):
+        winner = Genotype.from_dict(read_json(run.file("winner", "genotype.json")))
+        settings = settings or run.config.comparison
+        comparison = compare(run, data, winner, settings)
+        added = [*training_warnings(run), *comparison_warnings(settings, comparison["rows"])]
+        _warn(run, [*read_json(run.file(LAST)), *added])
+        return _finish(run)
 
 
 def _finish(run: RunFolder) -> RunSummary:

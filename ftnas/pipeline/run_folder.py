@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -14,11 +15,15 @@ from typing import Any, NamedTuple
 import yaml
 
 from ftnas import __version__
+from ftnas.checksums import Damaged, read_whole
 from ftnas.configuration import read_yaml, validate
 from ftnas.errors import RunError
 from ftnas.files import write_json, write_text
+from ftnas.holding import is_new
 from ftnas.pipeline.config import CompareConfig, Recipe, RunConfig, TrainConfig
+from ftnas.search.places import shown
 from ftnas.space import SearchSpace
+from ftnas.untrusted import demand_closed
 
 # What may differ between two starts of one run: it decides where and how fast, not what is computed.
 FREE_KEYS = ("workers", "threads", "device")
@@ -97,7 +102,7 @@ def open_workplace(path: Path, config: Recipe, space: SearchSpace | None) -> Wor
     [kind] = [kind for kind in _KINDS if isinstance(config, kind.section)]
     if (path / kind.file).exists():
         _check_same(path / kind.file, config, kind)
-    elif path.exists() and not _is_empty(path, kind):
+    elif not is_new(path):
         raise RunError(f"{path}: exists and is not a {kind.noun}; choose another with {kind.option}")
     else:
         write_text(path / kind.file, config.to_yaml())
@@ -111,11 +116,6 @@ def open_workplace(path: Path, config: Recipe, space: SearchSpace | None) -> Wor
     return Workplace(path, config, space)
 
 
-def _is_empty(path: Path, kind: _Kind) -> bool:
-    """Return whether ``path`` is a folder with nothing in it, or nothing but what a kill left of its first file."""
-    return path.is_dir() and all(file.name.startswith(f".{kind.file}.") for file in path.iterdir())
-
-
 def reopen_run(path: Path) -> RunFolder:
     """Open a folder that a search has made, with its own configuration.
 
@@ -123,9 +123,11 @@ def reopen_run(path: Path) -> RunFolder:
         RunError: there is no run in ``path``.
         ConfigError: its configuration was changed to something that is none.
     """
+    demand_closed(path)
     if not (path / CONFIG).exists():
         raise RunError(f"{path}: is not a run folder (it has no {CONFIG})")
     config = validate(RunConfig, read_yaml(path / CONFIG), source=str(path / CONFIG))
+    _notice_changes(path / CONFIG)
     return RunFolder(path, config, _read_space(path))
 
 
@@ -144,12 +146,24 @@ def reopen(path: Path) -> Workplace:
     kind = next((kind for kind in _KINDS if (path / kind.file).exists()), None)
     if kind is None or kind.section is RunConfig:
         return reopen_run(path)
+    demand_closed(path)
     config = validate(kind.section, read_yaml(path / kind.file), source=str(path / kind.file))
+    _notice_changes(path / kind.file)
     return Workplace(path, config, _read_space(path) if (path / SPACE).exists() else None)
 
 
 def _read_space(path: Path) -> SearchSpace:
-    return validate(SearchSpace, read_yaml(path / SPACE), source=str(path / SPACE))
+    space = validate(SearchSpace, read_yaml(path / SPACE), source=str(path / SPACE))
+    _notice_changes(path / SPACE)
+    return space
+
+
+def _notice_changes(file: Path) -> None:
+    """Warn of a configuration that is not as it was written: somebody may have edited it, or it may be damaged."""
+    try:
+        read_whole(file)
+    except Damaged as error:
+        warnings.warn(f"{file}: was changed since it was written ({error})", stacklevel=2)
 
 
 def describe_environment(config: Recipe) -> dict[str, Any]:
@@ -165,7 +179,7 @@ def describe_environment(config: Recipe) -> dict[str, Any]:
         "workers": getattr(config, "workers", 1),
         "seed": config.seed,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["ftnas", *sys.argv[1:]]),
+        "command": " ".join(["ftnas", *map(shown, sys.argv[1:])]),  # without the password of a storage
     }
 
 

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ftnas.data import Dataset
+from ftnas.distributed import first_does
 from ftnas.errors import ModelError, SpaceError
+from ftnas.holding import holding
 from ftnas.networks import BASELINES
 from ftnas.pipeline.cells import training_rates
 from ftnas.pipeline.config import Recipe, SizeKind, TrainConfig
 from ftnas.pipeline.jobs import Result, TrainingJob, load_dataset, own_spec
-from ftnas.pipeline.limits import check_training
+from ftnas.pipeline.limits import check_cores, check_training
 from ftnas.pipeline.nets import OwnNet, float_net, own_net, quantised_net
-from ftnas.pipeline.run_folder import Workplace, open_workplace
+from ftnas.pipeline.run_folder import TRAIN_CONFIG, Workplace, open_workplace
 from ftnas.pipeline.workers import run_jobs
 from ftnas.runtime import choose_device, use_threads
 from ftnas.space import Genotype, SearchSpace, bundled_spaces, load_space
@@ -48,29 +50,37 @@ def train_net(config: TrainConfig, folder: Path) -> Result:
         FtnasError: what the user gave is wrong; nothing is half-written.
     """
     work, job = prepare_training(config, folder)
-    [result] = run_jobs(work, [job], title=job.label, workers=1)
-    return result
+    with holding(folder, TRAIN_CONFIG):
+        [result] = run_jobs(work, [job], title=job.label, workers=1)
+        return result
 
 
 def prepare_training(config: TrainConfig, folder: Path) -> tuple[Workplace, TrainingJob]:
     """Make ``folder`` that of the training of ``config``, or find it so; see ``train_net``."""
     net = _checked_net(config)
-    work = open_workplace(folder, config, net.space)
+
+    def open_folder() -> None:
+        open_workplace(folder, config, net.space)
+
+    first_does(open_folder)
     use_threads(config.threads)  # looking at a user's own net changes it
+    work = Workplace(folder, config, net.space)
     return work, _job(work, config, net)
 
 
-def check_net(config: TrainConfig) -> None:
-    """Refuse a training that is impossible, before any work.
+def check_net(config: TrainConfig) -> dict[str, Any]:
+    """Refuse a training that is impossible, before any work; return its net and the space of that as plain data.
 
     Raises:
         FtnasError: its net, its data, or what it asks of them.
     """
-    _checked_net(config)
+    net = _checked_net(config)
     use_threads(config.threads)
+    return {"net": dict(net.spec), "space": None if net.space is None else net.space.to_dict()}
 
 
 def _checked_net(config: TrainConfig) -> _Net:
+    check_cores(config.threads)
     use_threads(config.threads)
     data = load_dataset(config, choose_device(config.device))
     check_training(config, data)
