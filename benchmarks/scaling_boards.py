@@ -19,7 +19,8 @@ from ftnas.pipeline.scoring_workers import about_this_process
 from ftnas.runtime import keyed_generator
 from ftnas.search.candidates import Score
 from ftnas.search.dispatch import Dispatcher
-from ftnas.search.tasks import Experiment, State, TaskBoard, Work
+from ftnas.search.tasks import TaskBoard
+from ftnas.search.work import Experiment, State, Work
 from ftnas.search.working import Worker
 
 TESTS = Path(__file__).parents[1] / "tests"

@@ -70,12 +70,14 @@ def _parts(content: Any, known: dict[int, int]) -> int:
     """Return of how many parts ``content`` is made; ``known`` are those of what was counted, by identity.
 
     Raises:
-        ValueError: it has too many, or a text in it that no file's name and no terminal takes.
+        ValueError: it has too many, a text that no file's name and no terminal takes, or a number beyond all use.
     """
     if isinstance(content, str):
         if "\0" in content or (not content.isascii() and any("\ud800" <= letter <= "\udfff" for letter in content)):
             raise ValueError("a text in it holds a zero, or half of a character")
         return 1
+    if isinstance(content, int) and not -(2**63) <= content < 2**63:
+        raise ValueError("a whole number in it has more than 64 bits")
     if not isinstance(content, dict | list | tuple | set):
         return 1
     if id(content) not in known:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from ftnas.runtime import key_seed, keyed_generator
 from ftnas.search.candidates import Score
-from ftnas.search.tasks import Experiment, TaskBoard, Work
+from ftnas.search.tasks import TaskBoard
+from ftnas.search.work import Experiment, Work
 from ftnas.space import Genotype, load_space
 
 SPACE = load_space("digits")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,10 +14,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from optuna.storages import InMemoryStorage
 
 from ftnas.errors import RunError
-from ftnas.search.beating import BEAT_SECONDS, DEAD_SECONDS
+from ftnas.search.beating import BEAT_SECONDS, DEAD_SECONDS, beating
 from ftnas.search.candidates import Score
 from ftnas.search.dispatch import DEATHS, Dispatcher
-from ftnas.search.tasks import WORKER, Experiment, State, Task, TaskBoard, Work
+from ftnas.search.tasks import WORKER, TaskBoard
+from ftnas.search.work import Experiment, State, Task, Work
 from ftnas.search.working import Worker
 from ftnas.stopping import Stopped
 
@@ -169,7 +171,7 @@ class Schedules(RuleBasedStateMachine):
 
 
 TestSchedules = Schedules.TestCase
-TestSchedules.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
+TestSchedules.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 
 
 @pytest.fixture
@@ -216,6 +218,20 @@ def test_a_slow_worker_that_gives_signs_of_life_keeps_its_task(storage: InMemory
     let_pass(clock, dispatcher, 20 * DEAD_SECONDS, slow)
     assert board.tasks(State.WAITING) == []
     assert slow.finish()
+
+
+def test_a_worker_that_comes_back_has_time_for_a_sign_of_life(storage: InMemoryStorage, board: TaskBoard) -> None:
+    clock = Clock()
+    dispatcher = dispatcher_on(storage, clock)
+    dispatcher.want([work(0), work(1)])
+    back = Hands(board, "back")
+    back.claim()
+    let_pass(clock, dispatcher, 2 * DEAD_SECONDS)
+    assert not back.finish()
+    back.claim()  # before it has said that it is back
+    dispatcher.step()
+    assert back.task is not None
+    assert back.finish()
 
 
 def test_a_worker_whose_process_is_known_to_be_gone_is_not_waited_for(
@@ -324,6 +340,23 @@ def test_a_worker_ends_when_the_search_is_not_heard_of(board: TaskBoard) -> None
 
     with pytest.raises(RunError, match="the search has not been heard of for 60 s"):
         worker_on(board, None, clock=clock, sleep=pass_time).run()
+
+
+def test_signs_of_life_go_on_after_one_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ftnas.search.beating.BEAT_SECONDS", 0.01)
+    beats = 0
+    third = threading.Event()
+
+    def beat() -> None:
+        nonlocal beats
+        beats += 1
+        if beats == 2:
+            raise ValueError("Cannot invoke RPC on closed channel!")
+        if beats == 3:
+            third.set()
+
+    with beating(beat):
+        assert third.wait(30)
 
 
 def test_a_task_of_another_experiment_is_not_scored(board: TaskBoard) -> None:

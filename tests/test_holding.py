@@ -42,7 +42,7 @@ def test_a_second_process_is_refused_with_host_process_and_command_of_the_first(
     with holding(run, "config.yaml"), pytest.raises(RunError) as refusal, holding(run, "config.yaml"):
         raise AssertionError("two hold it")
     words = (
-        rf"\A{run}: is in use by process {os.getpid()} on {socket.gethostname()} \(since \S+: ftnas .*\); wait for it"
+        rf"\A{run}: is in use by process {os.getpid()} on {socket.gethostname()} \(since \S+: ftnas.*\); wait for it"
     )
     assert re.match(words, str(refusal.value))
 

@@ -60,6 +60,7 @@ LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     [
         ("a: 2001-99-99", "month must be in 1..12"),
         (f"a: {'9' * 5000}", "Exceeds the limit"),
+        (f"a: [{'9' * 400}]", "more than 64 bits"),
         ("a: !!timestamp x", "is not YAML"),
         ("a: !!bool maybe", "is not YAML"),
         ("a: " + "[" * 5000, "nested too deeply"),

@@ -24,7 +24,7 @@ from ftnas.search.controller import run_study
 from ftnas.search.dispatch import Dispatcher
 from ftnas.search.order import read_order
 from ftnas.search.storages import serving
-from ftnas.search.tasks import State, Work
+from ftnas.search.work import State, Work
 from ftnas.space import Genotype, load_space
 
 from test_controller import DIGITS, TINY, cost  # isort: skip

@@ -16,8 +16,10 @@ from optuna.storages import InMemoryStorage
 
 from ftnas.errors import RunError
 from ftnas.search.places import shown
-from ftnas.search.storages import TaskJournal, UnreadableBoard, open_storage
-from ftnas.search.tasks import BoardLost, Experiment, State, TaskBoard, Work
+from ftnas.search.storages import UnreadableBoard, open_storage
+from ftnas.search.task_journal import TaskJournal
+from ftnas.search.tasks import BoardLost, TaskBoard
+from ftnas.search.work import Experiment, State, Work
 
 KINDS = ("memory", "journal", "sqlite")
 

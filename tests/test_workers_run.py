@@ -153,8 +153,10 @@ def test_workers_on_another_machine_and_a_server_that_is_started_anew(
         return server
 
     server = serve()
-    search = started("search", quick(tmp_path, **LONGER), "--run", run, "--storage", url)
     worker = started("worker", copy, "--storage", url)
+    assert worker.process.stderr is not None
+    assert worker.process.stderr.readline().startswith("waiting for tasks of ftnas quick")
+    search = started("search", quick(tmp_path, **LONGER), "--run", run, "--storage", url)
     journal = run / "study" / "journal.log"
     wait_until(lambda: journal.exists() and journal.read_text().count('"finished trials":') > 3, seconds=300)
     server.end()

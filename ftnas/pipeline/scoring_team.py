@@ -16,7 +16,8 @@ from ftnas.search.beating import beating
 from ftnas.search.candidates import Score
 from ftnas.search.dispatch import Dispatcher
 from ftnas.search.storages import UnreadableBoard
-from ftnas.search.tasks import Experiment, TaskBoard, Work
+from ftnas.search.tasks import TaskBoard
+from ftnas.search.work import Experiment, Work
 from ftnas.space import Genotype
 
 STARTS = 3

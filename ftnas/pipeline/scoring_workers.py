@@ -25,7 +25,8 @@ from ftnas.search.candidates import Score
 from ftnas.search.places import shown
 from ftnas.search.storages import open_storage
 from ftnas.search.studies import quiet
-from ftnas.search.tasks import BoardLost, Experiment, TaskBoard, Work, board_names, digest, digest_of, patiently
+from ftnas.search.tasks import BoardLost, TaskBoard, board_names, patiently
+from ftnas.search.work import Experiment, Work, digest, digest_of
 from ftnas.search.working import Worker
 from ftnas.stopping import notice_in_worker
 

@@ -6,9 +6,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from ftnas.errors import FtnasError
-from ftnas.search.tasks import BoardLost
-
 BEAT_SECONDS = 5.0
 """Between two signs of life of a worker, and of a search."""
 
@@ -32,5 +29,6 @@ def beating(beat: Callable[[], None]) -> Iterator[None]:
 
 def _tell(beat: Callable[[], None], ended: threading.Event) -> None:
     while not ended.wait(BEAT_SECONDS):
-        with suppress(BoardLost, FtnasError):  # the thread that works meets the same, and says it
+        # Whatever it is, as a channel that the thread that works has just closed: that one meets it, too, and says it.
+        with suppress(Exception):
             beat()

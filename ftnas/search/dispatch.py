@@ -15,7 +15,8 @@ from typing import Any
 from ftnas.errors import RunError
 from ftnas.search.beating import BEAT_SECONDS, DEAD_SECONDS
 from ftnas.search.candidates import Score
-from ftnas.search.tasks import CLOSED, SEARCH, WORKER, BoardLost, State, Task, TaskBoard, Work
+from ftnas.search.tasks import CLOSED, SEARCH, WORKER, BoardLost, TaskBoard
+from ftnas.search.work import State, Task, Work
 
 DEATHS = 3
 """After so many workers have died at one task, it is the task."""
@@ -35,7 +36,7 @@ class Lives:
     def __init__(self, clock: Callable[[], float], gone: Callable[[Mapping[str, Any]], bool]) -> None:
         self._clock, self._gone = clock, gone
         self._seen: dict[str, tuple[Any, float]] = {}
-        self._unnamed: dict[int, float] = {}
+        self._claimed: dict[int, float] = {}  # when a task was first seen to be somebody's
         self._ended: set[str] = set()
 
     def note(self, remarks: Mapping[str, Any]) -> None:
@@ -53,14 +54,22 @@ class Lives:
         """Note that the worker ``name`` is known to have ended."""
         self._ended.add(name)
 
+    def forget_tasks(self) -> None:
+        """Forget which tasks were claimed when: their storage has given their numbers to others."""
+        self._claimed.clear()
+
     def lost(self, task: Task) -> bool:
         """Return whether whoever claimed ``task`` is dead."""
         now = self._clock()
-        if task.worker is None:  # it died before it said its name, or will say it in a moment
-            return now - self._unnamed.setdefault(task.identity, now) > DEAD_SECONDS
+        # Not before it had time for a sign since: who was cut off may claim a task in the moment it is back. Nor who
+        # has not said its name yet.
+        since = self._claimed.setdefault(task.identity, now)
+        if task.worker is None:
+            return now - since > DEAD_SECONDS
         if task.worker in self._ended:
             return True
-        return now - self._seen.setdefault(task.worker, (None, now))[1] > DEAD_SECONDS
+        last = self._seen.setdefault(task.worker, (None, now))[1]
+        return now - max(last, since) > DEAD_SECONDS
 
     @property
     def living(self) -> int:
@@ -148,6 +157,7 @@ class Dispatcher:
         except BoardLost:
             self._board = self._board.reopened()
             self._there = None
+            self.lives.forget_tasks()
             self._settled.clear()
             self._inherited.clear()
             self._looked = -BEAT_SECONDS

@@ -10,7 +10,8 @@ from typing import Any
 from ftnas.errors import FtnasError, RunError
 from ftnas.search.beating import beating
 from ftnas.search.candidates import Score
-from ftnas.search.tasks import CLOSED, SEARCH, WORKER, BoardLost, State, Task, TaskBoard, Work
+from ftnas.search.tasks import CLOSED, SEARCH, WORKER, BoardLost, TaskBoard
+from ftnas.search.work import State, Task, Work
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5  # between two looks at a board on which nothing waits
 

@@ -96,7 +96,7 @@ def _steps(given: Mapping[Any, Any]) -> Schedule:
 
 
 def _is_number(given: Any) -> bool:
-    return isinstance(given, int | float) and not isinstance(given, bool) and math.isfinite(given)
+    return isinstance(given, int | float) and not isinstance(given, bool) and abs(given) < 1e300
 
 
 def _between(low: float, high: float) -> Any:
