@@ -146,9 +146,10 @@ def _hdf5_member_edited(h5py: Any, file: Any, name: str, way: int, what: int) ->
     except (KeyError, RuntimeError):  # gone, or a link by now
         return
     if isinstance(member, h5py.Dataset) and name.endswith("/ftnas") and way < 6:
-        text = member[()].decode()
+        text, change = member[()], [Edit(way, what, what)]
         del file[name]
-        file[name] = json_edited(text.encode(), [Edit(way, what, what)]).decode("utf-8", "replace").replace("\0", "")
+        edited = json_edited(text, change) if text.startswith(b'{"') else bytes_edited(text, change)
+        file[name] = edited.decode("utf-8", "replace").replace("\0", "")
         return
     del file[name]
     if way == 1:

@@ -129,7 +129,11 @@ def dumped(tree: Any) -> bytes:
 
 def json_edited(content: bytes, changes: Sequence[Edit]) -> bytes:
     """Change the data, then, by the kind of the last edit, the text."""
-    text = dumped(tree_edited(json.loads(content), changes))
+    try:
+        tree = json.loads(content)
+    except ValueError:  # an edit before this one left none
+        return bytes_edited(content, changes)
+    text = dumped(tree_edited(tree, changes))
     last = changes[-1]
     if last.kind % 4 == 3:
         return bytes_edited(text, changes[-1:])
