@@ -90,9 +90,12 @@ def effect_of(fault: Fault, events: Events, number: Number, clean: Tensor) -> Ef
     differs = events.element[1:] != events.element[:-1]
     if differs.all():
         return Effect(events.element, numbers)
-    start = np.flatnonzero(np.concatenate(([True], differs)))
-    rows = [join.reduceat(row, start) for join, row in zip(mechanism.join, numbers, strict=True)]
-    return Effect(events.element[start], np.stack(rows))
+    first, again = (np.flatnonzero(chosen) for chosen in (np.append(True, differs), np.append(False, ~differs)))
+    joined = numbers.take(first, 1)
+    value = again - np.arange(1, len(again) + 1)  # where the first event on the same value is now
+    for join, row, more in zip(mechanism.join, joined, numbers[:, again], strict=True):
+        join.at(row, value, more)
+    return Effect(events.element[first], joined)
 
 
 def is_analogue(fault: Fault) -> bool:
@@ -208,8 +211,16 @@ def _bias(fault: BitBias | MacBitBias, codes: Words, biases: Table, number: Fixe
         largest = largest.clamp(max=number.high) if isinstance(largest, Tensor) else min(largest, number.high)
         changed: Words = (codes + 2 ** (number.bits - 1)).clip(max=largest)
     else:
-        changed = (codes + biases[0]).clip(number.low, number.high)
+        changed = _clipped(codes + biases[0], number)
     return changed
+
+
+def _clipped(codes: Words, number: FixedPoint) -> Words:
+    """Return ``codes`` kept within the format; numpy's ``clip`` takes longer to begin than two ufuncs."""
+    if isinstance(codes, Tensor):
+        kept: Words = codes.clip(number.low, number.high)
+        return kept
+    return np.minimum(np.maximum(codes, number.low), number.high)
 
 
 def _cell_numbers(fault: StuckCell | BitwiseStuckCell, events: Events, number: FixedPoint, clean: Tensor) -> Table:

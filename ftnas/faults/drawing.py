@@ -23,6 +23,7 @@ from ftnas.faults.events import (
     Events,
     Integers,
     Words,
+    divided,
     what,
 )
 from ftnas.faults.models import (
@@ -74,7 +75,7 @@ def events_of(fault: Fault, hits: Hits, site: Site) -> Events:
     """Return what ``hits`` on the parts of ``site`` (of images one after another) do."""
     if isinstance(fault, OutputPattern):
         return _pattern(fault, hits, site)
-    element, part = _split(hits.position, _PARTS[type(fault)](fault, site.bits))
+    element, part = divided(hits.position, _PARTS[type(fault)](fault, site.bits))
     happens, amount = _DRAWS[type(fault)](fault, part, hits.mark, site.bits)
     events = Events(element, happens.astype(np.uint16), *([] if amount is None else [amount]))
     if isinstance(fault, DirectedFlip):
@@ -142,21 +143,13 @@ def _stuck_cells(fault: StuckCell, cell: Integers, mark: Marks, bits: int) -> tu
 
 
 def _stuck_bit_cells(fault: BitwiseStuckCell, part: Integers, mark: Marks, bits: int) -> tuple[Integers, None]:
-    cell, bit = _split(part, bits - 1)
+    cell, bit = divided(part, bits - 1)
     return what(POSITIVE_CELL + cell, bit, mark < fault.stuck_at_one), None
 
 
 def _words(mark: Marks) -> Words:
     """Return 32 well-mixed bits for each mark."""
     return (mixed(mark.view(np.uint64)) >> np.uint64(32)).astype(np.uint32).view(np.int32)
-
-
-def _split(position: Integers, parts: int) -> tuple[Integers, Integers]:
-    """Return quotient and remainder; numpy's ``divmod`` is five times slower."""
-    if parts == 1:
-        return position, np.zeros_like(position)
-    quotient = position // parts
-    return quotient, position - quotient * parts
 
 
 def _one_for_each_bit(fault: Fault, bits: int) -> int:

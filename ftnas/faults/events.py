@@ -76,6 +76,14 @@ class Events(NamedTuple):
 NO_EVENTS = Events(np.empty(0, np.int64), np.empty(0, np.uint16))
 
 
+def divided(position: Integers, size: int) -> tuple[Integers, Integers]:
+    """Return quotient and remainder of positions from 0 on; numpy's ``divmod`` is five times slower."""
+    if size & (size - 1):
+        quotient = position // size
+        return quotient, position - quotient * size
+    return position >> size.bit_length() - 1, position & (size - 1)
+
+
 def joined(parts: Sequence[Events]) -> Events:
     """Return the events of consecutive parts as one."""
     full = [part for part in parts if len(part.element)]

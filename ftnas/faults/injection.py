@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from ftnas.distributed import largest_, sharing
 from ftnas.errors import FaultError
+from ftnas.faults.ahead import Ahead, Hits
 from ftnas.faults.applying import apply_, replace_value
-from ftnas.faults.chips import Chip, SitePlan, applies_to
+from ftnas.faults.chips import Chip, applies_to
 from ftnas.faults.codes import Effect, effect_of, is_analogue, looks_at_all
 from ftnas.faults.events import Integers
 from ftnas.faults.models import Fault, Target, duration
@@ -69,6 +70,8 @@ class Injection:
         self._paths: _Paths = _Paths(model)
         self._weight_faults = _active(source, "weights")
         self._feature_faults = _active(source, "features")
+        self._beyond_convolutions = any(fault.scope == "all" for _, fault in self._feature_faults)
+        self._ahead = Ahead(model, source, self._feature_faults)
         self._weight_effects: dict[tuple[str, int, bool, int | None], list[_Hit]] = {}
         self._applied: dict[_Key, int] = {}
         self._met: dict[_Key, int] = {}
@@ -116,32 +119,32 @@ class Injection:
 
     def output(self, layer: nn.Module, features: Tensor, number: Number) -> Touched:
         """Put the chip's faults into ``features`` ``[N, ...]``, and return which elements they met."""
-        path = self._paths.find(layer) if self._feature_faults else None
-        if path is None or not isinstance(layer, QuantizedLayer) or not layer.stores_output:
+        if not self._feature_faults or not isinstance(layer, QuantizedLayer) or not layer.stores_output:
+            return NO_ELEMENTS
+        if not (layer.kind == "conv" or self._beyond_convolutions):
+            return NO_ELEMENTS
+        path = self._paths.find(layer)
+        if path is None:
             return NO_ELEMENTS
         site = output_site(path, layer, number, tuple(features.shape[1:]))
-        images = range(self.first_image, self.first_image + len(features))
-        met = [NO_ELEMENTS]
-        for index, fault in self._feature_faults:
-            if applies_to(fault, site):
-                plan = self._source.site_plan(site, index, images)
-                # Asked of all processes, whether or not one of them has hits.
-                alone = sharing().size == 1 or not looks_at_all(fault)
-                clean = features if alone else largest_(features.detach().abs().amax())
-                met.append(self._hit_output(features, fault, plan, number, clean=clean))
-        return np.concatenate(met)
+        met = [
+            self._hit_output(features, (site.name, hits.fault, None), hits, number)
+            for hits in self._ahead.hits(site, number, features, self.first_image)
+        ]
+        return met[0] if len(met) == 1 else np.concatenate([NO_ELEMENTS, *met])
 
-    def _hit_output(self, features: Tensor, fault: Fault, plan: SitePlan, number: Number, *, clean: Tensor) -> Integers:
-        """Put the faults of ``plan`` into ``features``, and return the elements that they met."""
-        key = (plan.site, plan.fault, None)
-        self._applied[key] = self._applied.get(key, 0) + len(plan)
-        if not len(plan):
-            return NO_ELEMENTS
-        effect = effect_of(fault, plan.events_from(self.first_image), number, features)
-        changed = apply_(features, fault, effect, number=number, clean=clean)
-        self._met[key] = self._met.get(key, 0) + len(effect.element)
-        self._effective[key] = self._effective.get(key, 0) + changed
-        return effect.element
+    def _hit_output(self, features: Tensor, key: _Key, hits: Hits, number: Number) -> Integers:
+        """Put ``hits`` into ``features``, and return the elements that they met."""
+        fault = self._source.faults[hits.fault]
+        # Asked of all processes, whether or not one of them has hits.
+        alone = sharing().size == 1 or not looks_at_all(fault)
+        clean = features if alone else largest_(features.detach().abs().amax())
+        self._applied[key] = self._applied.get(key, 0) + hits.planned
+        if hits.planned:
+            changed = apply_(features, fault, hits.effect, number=number, clean=clean, offsets=hits.offsets)
+            self._met[key] = self._met.get(key, 0) + len(hits.offsets)
+            self._effective[key] = self._effective.get(key, 0) + changed
+        return hits.effect.element
 
     def _weight_hits(self, site: Site, number: Number, weight: Tensor) -> list[_Hit]:
         """Return what hits the weight at ``site``: drawn once, or for each batch where weight faults do not last."""
