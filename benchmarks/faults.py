@@ -1,6 +1,6 @@
 """What faults cost: forward passes of ResNet-20 under faults, as ratios to the same passes without.
 
-    python benchmarks/faults.py [--repeats N] [--threads N] [--batch N] [--only GROUP ...]
+    python benchmarks/faults.py [--repeats N] [--threads N] [--batch N] [--keep-memory] [--only GROUP ...]
 
 Random images and weights, evaluation mode, no gradients. Groups are timed one after the other, each with a reference
 of its own, so that the two stand close together in time (see ``timing``).
@@ -40,6 +40,7 @@ from ftnas.faults import (
     output_shapes,
     sites,
 )
+from ftnas.memory import keep_freed_memory
 from ftnas.networks import build_baseline
 from ftnas.quantization import FixedPoint, Number, QuantizedLayer, expose, tapped
 from ftnas.runtime import keyed_generator, place, seeded
@@ -258,9 +259,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=parse_count, default=10, help="rounds (default: 10)")
     parser.add_argument("--threads", type=parse_count, default=1, help="threads of torch (default: 1)")
     parser.add_argument("--batch", type=parse_count, default=128, help="images of a pass (default: 128)")
+    parser.add_argument("--keep-memory", action="store_true", help="keep freed memory, as every command does")
     parser.add_argument("--only", nargs="+", choices=GROUPS, default=[*GROUPS], help="groups (default: all)")
     options = parser.parse_args()
     clock, unit = choose_clock(options.threads)
+    if options.keep_memory and not keep_freed_memory():
+        parser.error("--keep-memory: this C library cannot, or its variables are set already")
     images, _ = draw_batch(options.batch, SHAPE)
     net = build_net(images)
     for group in options.only:

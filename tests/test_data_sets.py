@@ -248,3 +248,12 @@ def test_a_stratified_draw_is_exact_for_any_labels(labels: list[int], count: int
     assert sorted(chosen.tolist() + rest.tolist()) == list(range(len(labels)))
     exact = values.bincount() * count / len(labels)
     assert ((values[chosen].bincount(minlength=len(exact)) - exact).abs() < 1).all()
+
+
+def test_digits_are_scikit_learns_whether_it_is_imported_or_its_file_is_read(
+    digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ftnas.data.digits.FILE", "datasets/data/moved")
+    imported = load_data("digits")
+    for name in ("train_images", "train_labels", "test_images", "test_labels"):
+        assert torch.equal(getattr(imported, name), getattr(digits, name))

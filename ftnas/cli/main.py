@@ -31,8 +31,10 @@ from ftnas.cli import (
 )
 from ftnas.cli.examples import examples_of, exit_codes
 from ftnas.cli.mistakes import one_line_errors
+from ftnas.cli.options import Storage, TrainingDataDirectory, given
 from ftnas.cli.output import Json, allow_any_text
 from ftnas.consent import allow_code
+from ftnas.memory import keep_freed_memory
 
 # Frames and colours are for eyes: what goes into a pipe or a file, and onto a terminal without controls, is plain text.
 PLAIN = not sys.stdout.isatty() or os.environ.get("TERM") == "dumb"
@@ -83,6 +85,7 @@ def _main(
 ) -> None:
     """Find quantised networks that keep their accuracy under hardware faults."""
     allow_any_text()
+    keep_freed_memory()
     with one_line_errors():
         allow_code(*(code or ()))
 
@@ -94,10 +97,7 @@ def search(
         Path | None,
         typer.Option("--run", help="The run folder; by default runs/ and the experiment's name."),
     ] = None,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option("--data-dir", help="CIFAR-10's folder or archive, an .npz file, or a folder of images by class."),
-    ] = None,
+    data_dir: TrainingDataDirectory = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a key, such as search.trials=50. Repeatable."),
@@ -109,7 +109,7 @@ def search(
     workers: Annotated[
         int | None, typer.Option("--workers", help="Processes that score and train; the same as --set workers=...")
     ] = None,
-    storage: Annotated[str | None, working.STORAGE] = None,
+    storage: Storage = None,
     replay: Annotated[
         Path | None,
         typer.Option("--replay", help="Propose as another run did: its folder, or its study/order.json."),
@@ -122,8 +122,8 @@ def search(
         from ftnas.pipeline.families import search_file
         from ftnas.pipeline.search_stages import StudyRequest
 
-        short = {"search.controller": controller, "workers": workers}
-        changes = [*(assignments or []), *(f"{key}={value}" for key, value in short.items() if value is not None)]
+        short = given(**{"search.controller": controller, "workers": workers})
+        changes = [*(assignments or []), *(f"{key}={value}" for key, value in short.items())]
         study = StudyRequest(storage, replay)
         found = search_file(config, run=run, assignments=changes, data_directory=data_dir, study=study)
         print_found(found, as_json=as_json)

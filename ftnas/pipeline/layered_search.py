@@ -30,12 +30,13 @@ from ftnas.pipeline.limits import check_training
 from ftnas.pipeline.progress import progress_bar
 from ftnas.pipeline.run_folder import FREE_KEYS
 from ftnas.pipeline.spiking_folder import open_folder
+from ftnas.report import wording
 from ftnas.report.page import render
 from ftnas.report.raster import write_png
 from ftnas.report.spiking_front import spiking_front_figure
 from ftnas.runtime import choose_device, use_threads
 from ftnas.search.choice_study import Choices, Found, run_choice_study
-from ftnas.search.controller import Direction
+from ftnas.search.settings import Direction
 from ftnas.spiking.dense.json_file import read_network_json, write_network_json
 from ftnas.spiking.dense.scoring import Start, score, trained
 from ftnas.spiking.dense.specification import SpikingSpec
@@ -109,8 +110,7 @@ def net_rows(results: Row) -> tuple[tuple[str, ...], ...]:
     rows = []
     for net in results["nets"]:
         found = net["faulty"]
-        half = (found["high"] - found["low"]) / 2
-        numbers = f"{100 * net['clean']:.1f}", f"{100 * found['mean']:.1f} ± {100 * half:.1f}"
+        numbers = f"{100 * net['clean']:.1f}", wording.plus_minus(found["mean"], found["low"], found["high"])
         rows.append((net["name"], *numbers, f"{net['synapses']:,}", f"{net['spikes']:.0f}", net["start"]))
     return tuple(rows)
 

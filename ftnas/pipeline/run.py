@@ -23,7 +23,7 @@ from ftnas.pipeline.vulnerability import measure_vulnerability
 from ftnas.pipeline.warnings import search_warnings, training_warnings
 from ftnas.report.page import write_report
 from ftnas.runtime import choose_device, use_threads
-from ftnas.search.controller import check_controller
+from ftnas.search.settings import check_controller
 from ftnas.space import Genotype, load_space
 from ftnas.training import check_computing
 from ftnas.untrusted import plain_name

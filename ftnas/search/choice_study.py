@@ -14,10 +14,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ftnas.configuration import Section
-from ftnas.search.journal import MARK
-from ftnas.search.samplers import KeyedSampler
-from ftnas.search.settings import PROPOSALS_PER_TRIAL, ControllerSettings
-from ftnas.search.studies import Direction, open_study, quiet
+from ftnas.search.settings import PROPOSALS_PER_TRIAL, ControllerSettings, Direction
 from ftnas.space import Decision
 
 Choices = Mapping[str, int]
@@ -73,6 +70,11 @@ def run_choice_study(
     Raises:
         RunError: the file is no study, or one of another identity.
     """
+    # Here, so that who only reads settings does not wait for Optuna.
+    from ftnas.search.journal import MARK
+    from ftnas.search.samplers import KeyedSampler
+    from ftnas.search.studies import open_study, quiet
+
     names = list(objectives)
     whole = {**identity, "seed": seed, "sampler": settings.sampler, "objectives": " ".join(names)}
     if settings.sampler == "nsga2":

@@ -23,14 +23,13 @@ from ftnas.search.journal import MARK, JsonLines
 from ftnas.search.ledger import First, Ledger, Order, Proposal, fingerprint
 from ftnas.search.order import write_order
 from ftnas.search.samplers import KeyedSampler, horizon
-from ftnas.search.settings import ControllerSettings, shortfall
-from ftnas.search.studies import Direction as Direction
+from ftnas.search.settings import ControllerSettings, Direction, shortfall
 from ftnas.search.studies import open_study, quiet
 from ftnas.space import Genotype, SearchSpace
 from ftnas.stopping import check, finishing_steps
 from ftnas.untrusted import understood
 
-__all__ = ["ControllerSettings", "check_controller", "run_study", "shortfall"]
+__all__ = ["ControllerSettings", "run_study", "shortfall"]
 
 OBJECTIVES: Mapping[str, Direction] = {"accuracy": "maximize", "FLOPs": "minimize"}
 VULNERABILITY: Mapping[str, Direction] = {"vulnerability": "minimize"}  # where the settings name a factor
@@ -45,12 +44,6 @@ class Sharing(Protocol):
 
     def want(self, genotype: Genotype) -> None:
         """Let a worker begin to score ``genotype``, unless one did."""
-
-
-def check_controller(settings: ControllerSettings) -> None:
-    """Raise an ``FtnasError``, before any work, if the controller needs a package that is not installed."""
-    if settings.controller == "nni-evolution":
-        import ftnas.search.nni_evolution  # noqa: F401
 
 
 def run_study(

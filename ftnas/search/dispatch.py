@@ -22,7 +22,7 @@ DEATHS = 3
 """After so many workers have died at one task, it is the task."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.2  # between two looks at the board
-REST = 30  # times as long as a look took: on a machine whose cores all score, looking takes from scoring
+REST = 50  # times as long as a look took: where all cores score, looking takes 2 % of one at most
 
 
 class Lives:
@@ -152,7 +152,7 @@ class Dispatcher:
         """Look at the board once: take scores, give up what the dead hold, put up what is missing."""
         try:
             self._look_for_life()
-            self._there = self._read(self._board.tasks())
+            self._there = self._read(self._board.tasks(but=self._settled))
             self._put_up(self._wanted)
         except BoardLost:
             self._board = self._board.reopened()
@@ -204,8 +204,6 @@ class Dispatcher:
         """Take in what is new; return the names of the tasks that wait or are being scored."""
         there: set[str] = set()
         for task in tasks:
-            if task.identity in self._settled:
-                continue
             if task.state in (State.SCORED, State.ENDED):
                 self._settle(task)
             elif task.name in there or (task.state is State.RUNNING and self.lives.lost(task)):

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import kendalltau
 
 from ftnas.runtime import key_seed
 
@@ -58,6 +57,8 @@ def kendall(x: Sequence[float], y: Sequence[float], *, seed: int) -> TauEstimate
     """
     if len(x) != len(y) or len(x) < 3:
         raise ValueError(f"a rank correlation needs at least three pairs, got {len(x)} and {len(y)} values")
+    from scipy.stats import kendalltau  # nearly a second that only this needs
+
     value = float(kendalltau(x, y).statistic)
     low, high = _interval(_resampled_tau(_signs(x), _signs(y), _counts(len(x), seed, "kendall")))
     return TauEstimate(value, low, high, len(x))

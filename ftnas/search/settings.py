@@ -11,6 +11,7 @@ from ftnas.configuration import Section
 from ftnas.search.candidates import Candidate, Limits, Score
 
 PROPOSALS_PER_TRIAL = 20
+Direction = Literal["maximize", "minimize"]
 
 
 class ControllerSettings(Section):
@@ -69,6 +70,12 @@ class ControllerSettings(Section):
         if self.objective == "faulty":
             return score.faulty
         return (1 - self.faulty_share) * score.clean + self.faulty_share * score.faulty
+
+
+def check_controller(settings: ControllerSettings) -> None:
+    """Raise an ``FtnasError``, before any work, if the controller needs a package that is not installed."""
+    if settings.controller == "nni-evolution":
+        import ftnas.search.nni_evolution  # noqa: F401
 
 
 def shortfall(candidates: Sequence[Candidate], settings: ControllerSettings) -> str | None:

@@ -1,4 +1,4 @@
-"""Where a search and its workers meet: Optuna's storages, by path or URL. The one door to databases and gRPC."""
+"""Where a search and its workers meet: Optuna's storages, by path or URL. The one door to gRPC."""
 
 from __future__ import annotations
 
@@ -8,36 +8,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import sqlalchemy
 from optuna.exceptions import StorageInternalError
-from optuna.storages import BaseStorage, GrpcStorageProxy, InMemoryStorage, RDBStorage, get_storage
+from optuna.storages import BaseStorage, GrpcStorageProxy, InMemoryStorage
 from optuna.storages.journal import JournalFileBackend, JournalStorage
-from sqlalchemy.exc import (
-    ArgumentError,
-    DBAPIError,
-    IntegrityError,
-    NoSuchModuleError,
-    ProgrammingError,
-    SQLAlchemyError,
-)
 
 from ftnas.errors import RunError
-from ftnas.search.places import shown
+from ftnas.search.places import DRIVERS, KINDS, shown
 from ftnas.search.studies import quiet
 from ftnas.search.task_journal import TaskJournal
 
 ANSWER_SECONDS = 8
 """How long a server may take to answer."""
 
-SQLITE_SECONDS = 60  # to wait for the lock of a file
 SERVER_THREADS = 16
-ATTEMPTS = 3
-
-KINDS = "sqlite:///FILE, postgresql://USER@HOST/DATABASE, mysql://USER@HOST/DATABASE, grpc://HOST:PORT"
-DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
-PACKAGES = {"postgresql+psycopg": '"ftnas[postgresql]"', "mysql": "mysqlclient", "mysql+pymysql": "pymysql"}
-
-_WRONG = (SQLAlchemyError, StorageInternalError, ImportError, RuntimeError, KeyError, IndexError, ValueError)
 
 
 class UnreadableBoard(RunError):
@@ -77,7 +60,9 @@ def open_storage(place: Path | str) -> BaseStorage:
         if kind == "grpc":
             return _open_server(place)
         if kind in ("sqlite", "mysql", *DRIVERS):
-            return _open_database(place)
+            from ftnas.search.databases import open_database  # takes half a second, and few searches have one
+
+            return open_database(place, answer_seconds=ANSWER_SECONDS)
     raise RunError(f"storage {shown(place)}: unknown kind of storage; choose from {KINDS}")
 
 
@@ -144,88 +129,10 @@ def _open_server(url: str) -> BaseStorage:
     return proxy
 
 
-def _open_database(url: str) -> BaseStorage:
-    scheme, _, rest = url.partition("://")
-    full = f"{DRIVERS.get(scheme, scheme)}://{rest}"
-    for attempt in range(ATTEMPTS):
-        try:
-            backend = RDBStorage(full, engine_kwargs=_engine_options(full))
-        except _WRONG as error:
-            # Of two processes that make the tables of an empty database at once, one fails, and then finds them.
-            if isinstance(error, ProgrammingError | IntegrityError) and attempt + 1 < ATTEMPTS:
-                continue
-            raise RunError(f"storage {shown(url)}: {_reason(error, full)}") from None
-        if backend.engine.dialect.name == "sqlite":
-            _make_claims_atomic(backend.engine)
-        elif backend.engine.dialect.name == "postgresql":
-            _wait_for_no_disk(backend.engine)
-        return get_storage(backend)
-    raise AssertionError("the last attempt returns or raises")
-
-
-def _engine_options(url: str) -> dict[str, Any]:
-    """Return what lets a connection to ``url`` fail in time.
-
-    None is tried before it is used, which would cost as much as using it: who meets a lost one tries again.
-    """
-    if url.startswith("sqlite"):
-        return {"connect_args": {"timeout": SQLITE_SECONDS}}
-    options: dict[str, Any] = {"connect_timeout": ANSWER_SECONDS // 2}
-    if url.startswith("postgresql+psycopg"):
-        options |= {"tcp_user_timeout": 1000 * ANSWER_SECONDS}
-    return {"connect_args": options, "pool_pre_ping": False}
-
-
-def _make_claims_atomic(engine: sqlalchemy.Engine) -> None:
-    """Let each of SQLite's transactions begin with its lock, so that none writes on what it read before another wrote.
-
-    Python's driver would begin it with the first change: then two workers could claim one task.
-    """
-
-    @sqlalchemy.event.listens_for(engine, "connect")
-    def configure(connection: Any, _: Any) -> None:
-        connection.isolation_level = None
-        # With a log ahead of the file, a change waits for the disk only now and then.
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-
-    @sqlalchemy.event.listens_for(engine, "begin")
-    def begin(connection: sqlalchemy.Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    engine.dispose()  # connections made before these
-
-
-def _wait_for_no_disk(engine: sqlalchemy.Engine) -> None:
-    """Let PostgreSQL answer before its disk does: the study's journal is the record, and tasks can be put up again."""
-
-    @sqlalchemy.event.listens_for(engine, "connect")
-    def configure(connection: Any, _: Any) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute("SET synchronous_commit TO OFF")
-        connection.commit()
-
-    engine.dispose()
-
-
-def _reason(error: Exception, url: str) -> str:
-    """Return what is wrong with the database at ``url``, in one line without its password."""
-    if isinstance(error, ImportError):
-        scheme = url.partition("://")[0]
-        package = PACKAGES.get(scheme, "its driver, as SQLAlchemy's documentation names it")
-        return f"its driver is not installed: pip install {package}"
-    if isinstance(error, NoSuchModuleError):
-        return f"SQLAlchemy knows no such driver; choose from {KINDS}"
-    if isinstance(error, ArgumentError | KeyError | IndexError | ValueError):
-        return f"is not a URL of a database; choose from {KINDS}"
-    told = str(getattr(error, "orig", None) or error.__cause__ or error).strip() or type(error).__name__
-    password = url.partition("://")[2].rpartition("@")[0].partition(":")[2]
-    line = " ".join(told.split())
-    return "cannot be used: " + (line.replace(password, "***") if password else line)
-
-
 def is_outage(error: BaseException) -> bool:
     """Return whether ``error`` is of a storage that does not answer now, and may answer later."""
+    from sqlalchemy.exc import DBAPIError
+
     if isinstance(error, StorageInternalError | DBAPIError | OSError):
         return True
     return _is_rpc_error(error) and _rpc_code(error) in ("UNAVAILABLE", "DEADLINE_EXCEEDED")

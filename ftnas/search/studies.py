@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -15,9 +14,9 @@ from optuna.storages.journal import JournalStorage
 from ftnas.errors import RunError
 from ftnas.search.journal import MARK, TrialJournal
 from ftnas.search.ledger import demand_same
+from ftnas.search.settings import Direction
 
 STUDY = "ftnas"
-Direction = Literal["maximize", "minimize"]
 
 
 def open_study(

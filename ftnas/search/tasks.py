@@ -7,7 +7,7 @@ that was given up for dead cannot end a second time when its worker wakes up.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -120,9 +120,13 @@ class TaskBoard:
         template = create_trial(state=TrialState.WAITING, user_attrs=content)
         self._call(lambda: self._storage.create_new_trial(self._study, template))
 
-    def tasks(self, *states: State) -> list[Task]:
-        """Return the tasks in one of ``states``, or all, in the order in which they were put up."""
-        wanted = tuple(state.value for state in states) or None
+    def tasks(self, *states: State, but: Container[int] = ()) -> list[Task]:
+        """Return the tasks in one of ``states``, or all, in the order in which they were put up.
+
+        Args:
+            but: identities of tasks that are left out, which saves time where most are.
+        """
+        wanted = tuple(TrialState[state.value] for state in states) or None
 
         def read() -> list[FrozenTrial]:
             # A server in memory that was started anew may have given another board this number.
@@ -130,7 +134,8 @@ class TaskBoard:
                 raise KeyError
             return self._storage.get_all_trials(self._study, deepcopy=False, states=wanted)
 
-        return [_task(trial) for trial in self._call(read) if "work" in trial.user_attrs]
+        trials = [trial for trial in self._call(read) if trial._trial_id not in but]
+        return [_task(trial) for trial in trials if "work" in trial.user_attrs]
 
     def claim(self, task: Task, worker: str) -> bool:
         """Return whether ``task`` was waiting and is now ``worker``'s."""
@@ -219,7 +224,7 @@ def board_names(storage: BaseStorage) -> list[str]:
 def _task(trial: FrozenTrial) -> Task:
     content = trial.user_attrs
     name = str(content["work"].get("name")) if isinstance(content["work"], dict) else ""
-    return Task(trial._trial_id, name, State(trial.state), content.get("worker"), content)
+    return Task(trial._trial_id, name, State(trial.state.name), content.get("worker"), content)
 
 
 def _label(experiment: Experiment) -> dict[str, Any]:

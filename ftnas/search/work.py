@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from optuna.trial import TrialState
-
 from ftnas.errors import RunError, SpaceError
 from ftnas.search.candidates import Score
 from ftnas.space import Genotype
@@ -76,12 +74,12 @@ class Work:
 
 
 class State(Enum):
-    """Where a task is: ended is without a score."""
+    """Where a task is, by Optuna's names for it: ended is without a score."""
 
-    WAITING = TrialState.WAITING
-    RUNNING = TrialState.RUNNING
-    SCORED = TrialState.COMPLETE
-    ENDED = TrialState.FAIL
+    WAITING = "WAITING"
+    RUNNING = "RUNNING"
+    SCORED = "COMPLETE"
+    ENDED = "FAIL"
 
 
 @dataclass(frozen=True, slots=True)
