@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor, nn
+
+from ftnas.campaign import chip_accuracies
 from ftnas.campaign.records import SCHEMA, Content, open_records, read_records
+from ftnas.campaign.subject import tensors_hash
+from ftnas.faults import Fault
 from ftnas.files import set_aside
 from ftnas.stopping import check, finishing_steps, stop_asked
 
@@ -39,6 +45,9 @@ class Answers:
             self._save()
         check(unit)
         return self._known[unit]
+
+    def __contains__(self, unit: str) -> bool:
+        return unit in self._known
 
     def _read(self) -> tuple[Content, ...]:
         """Return what the file holds; of a damaged one what stands before the damage, of another stage's nothing."""
@@ -73,3 +82,23 @@ def keeping_answers(path: Path, identity: Mapping[str, Any]) -> Iterator[Answers
         yield Answers(path, identity)
     path.unlink(missing_ok=True)
     path.with_name(f".{path.name}.lock").unlink(missing_ok=True)
+
+
+def kept_chip_accuracies(
+    path: Path,
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    faults: Sequence[Fault],
+    chips: int,
+    study: str,
+) -> list[float]:
+    """Return the accuracy of ``model`` on each of the first ``chips`` of ``study``, kept in ``path`` as they come."""
+    identity = {"net": tensors_hash(model), "faults": list(map(str, faults)), "study": study}
+
+    def of_chip(chip: int) -> float:
+        return chip_accuracies(model, images, labels, faults=faults, chips=[chip], study=study)[0]
+
+    with keeping_answers(path, identity) as answers:
+        return [answers.of(f"chip {chip}", partial(of_chip, chip)) for chip in range(chips)]

@@ -3,36 +3,32 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-import yaml
 from pydantic import Field, field_validator, model_validator
 
-from ftnas.campaign import accuracy, chip_accuracies
+from ftnas.campaign import accuracy
 from ftnas.campaign.levels import Level, levels_of
 from ftnas.configuration import Name, Section, read_yaml, validate
-from ftnas.errors import ConfigError, FtnasError, RunError
-from ftnas.files import read_json, write_json, write_text
-from ftnas.holding import holding, is_new
+from ftnas.errors import ConfigError, FtnasError
+from ftnas.files import read_json, write_json
+from ftnas.holding import holding
 from ftnas.locking import LOCK, holding_lock
+from ftnas.pipeline.answers import kept_chip_accuracies
 from ftnas.pipeline.checkpoints import load_checkpoint
 from ftnas.pipeline.config import TrainConfig
+from ftnas.pipeline.experiment_folder import CONFIG, MEASURED, ExperimentSummary, open_folder
 from ftnas.pipeline.experiment_results import write_results
+from ftnas.pipeline.grids import Keys, check_grid, chosen_keys, combinations_of, merged, option_name
 from ftnas.pipeline.jobs import Result, run_job
-from ftnas.pipeline.run_folder import describe_environment
 from ftnas.pipeline.training import check_net, prepare_training
 from ftnas.pipeline.workers import run_tasks
 from ftnas.training import sharpness, zero_share
 
-CONFIG, MEASURED, TRAININGS = "experiment.yaml", "measured.json", "trainings"
-FREE_KEYS = ("workers", "description")
-
-Keys = dict[str, Any]
+TRAININGS = "trainings"
 
 
 class ExperimentConfig(Section):
@@ -68,20 +64,12 @@ class ExperimentConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        for axis, options in self.axes.items():
-            if not options:
-                raise ValueError(f"axes.{axis}: at least one option is needed")
-        if self.against is not None and not any(self.against in options for options in self.axes.values()):
-            known = ", ".join(option for options in self.axes.values() for option in options)
-            raise ValueError(f"against: unknown option; choose from {known}, got {self.against!r}")
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds: each once, got {list(self.seeds)}")
+        check_grid(self.axes, self.seeds, self.against)
         return self
 
     def combinations(self) -> Iterator[dict[str, str]]:
         """Return every choice of one option for each axis, the last axis changing fastest."""
-        for options in itertools.product(*self.axes.values()):
-            yield dict(zip(self.axes, options, strict=True))
+        return combinations_of(self.axes)
 
     def training(self, combination: Mapping[str, str], seed: int) -> TrainConfig:
         """Return the training of ``combination``.
@@ -89,9 +77,7 @@ class ExperimentConfig(Section):
         Raises:
             ConfigError: the base and the options make no valid training; the message names the options.
         """
-        keys: Keys = {**self.base, "seed": seed}
-        for axis, option in combination.items():
-            keys = merged(keys, self.axes[axis][option])
+        keys = chosen_keys({**self.base, "seed": seed}, self.axes, combination)
         return validate(TrainConfig, keys, source=f"{self.name}: {', '.join(combination.values())}")
 
     def trainings(self) -> dict[str, TrainConfig]:
@@ -111,14 +97,6 @@ class ExperimentConfig(Section):
     def first_training(self, combination: Mapping[str, str]) -> TrainConfig:
         """Return the training of ``combination`` with the first seed."""
         return self.training(combination, self.seeds[0])
-
-
-@dataclass(frozen=True)
-class ExperimentSummary:
-    """What an experiment found: plain data, as in ``results.json``, and where table and figure are."""
-
-    folder: Path
-    results: dict[str, Any]
 
 
 def load_experiment(path: Path, *, workers: int | None = None, data_directory: Path | None = None) -> ExperimentConfig:
@@ -171,7 +149,7 @@ def _run(config: ExperimentConfig, folder: Path, trainings: Mapping[str, TrainCo
         workers=config.workers,
         threads=next(iter(trainings.values())).threads,
     )
-    return ExperimentSummary(folder, write_results(config, folder, found))
+    return write_results(config, folder, found)
 
 
 def check_trainings(trainings: Mapping[str, TrainConfig]) -> dict[str, dict[str, Any]]:
@@ -196,23 +174,7 @@ def open_experiment(folder: Path, config: ExperimentConfig) -> None:
     Raises:
         RunError: the folder is of another experiment, or of something else.
     """
-    now = config.model_dump(mode="json")
-    if (folder / CONFIG).exists():
-        there = validate(ExperimentConfig, read_yaml(folder / CONFIG), source=str(folder / CONFIG))
-        for key, value in there.model_dump(mode="json").items():
-            if key not in FREE_KEYS and value != now[key]:
-                raise RunError(f"{folder}: is of another experiment ({key} differs); choose another with --out")
-    elif not is_new(folder):
-        raise RunError(f"{folder}: exists and is not an experiment; choose another with --out")
-    else:
-        write_text(folder / CONFIG, config_text(config))
-    if not (folder / "environment.json").exists():  # a kill may have come between them
-        write_json(folder / "environment.json", describe_environment(config.training(next(config.combinations()), 0)))
-
-
-def config_text(config: ExperimentConfig) -> str:
-    """Return ``config`` as YAML that loads back equal."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    open_folder(folder, config, config.training(next(config.combinations()), 0))
 
 
 def train_and_measure(
@@ -247,11 +209,17 @@ def _measured(folder: Path, config: ExperimentConfig, levels: list[Level]) -> Re
             {
                 "fault": _fault_name(level),
                 "rate": level.rate,
-                "chips": chip_accuracies(
-                    net.model, images, labels, faults=level.faults, chips=range(config.chips), study=config.name
+                "chips": kept_chip_accuracies(
+                    folder / f"chips-{index}.jsonl",
+                    net.model,
+                    images,
+                    labels,
+                    faults=level.faults,
+                    chips=config.chips,
+                    study=config.name,
                 ),
             }
-            for level in levels
+            for index, level in enumerate(levels)
         ],
     }
 
@@ -264,18 +232,3 @@ def _fault_name(level: Level) -> str:
         _, _, options = rest.partition(":")
         names.append(f"{name}:{options}" if options else name)
     return " + ".join(names)
-
-
-def merged(keys: Mapping[str, Any], changes: Mapping[str, Any]) -> Keys:
-    """Return ``keys`` with ``changes``, sections merged into sections."""
-    result = dict(keys)
-    for key, value in changes.items():
-        there = result.get(key)
-        result[key] = merged(there, value) if isinstance(there, Mapping) and isinstance(value, Mapping) else value
-    return result
-
-
-def option_name(combination: Mapping[str, str], seed: int) -> str:
-    """Return the name of the folder of one combination and seed."""
-    words = "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", option) for option in combination.values())
-    return f"{words}-seed{seed}"

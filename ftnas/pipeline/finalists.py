@@ -6,12 +6,15 @@ from typing import Any
 
 from ftnas.data import Dataset
 from ftnas.files import read_json, write_json
+from ftnas.pipeline.answers import Answers, keeping_answers
 from ftnas.pipeline.cells import cell_job, draw_cells
 from ftnas.pipeline.jobs import Result
 from ftnas.pipeline.run_folder import RunFolder
 from ftnas.pipeline.search_stages import final_cost
+from ftnas.pipeline.shared_weights import weights_digest
 from ftnas.pipeline.trained import read_job
 from ftnas.pipeline.workers import run_jobs
+from ftnas.search.candidates import Score
 from ftnas.search.rank_correlation import kendall, mean_difference
 from ftnas.search.scoring import Scorer
 from ftnas.space import Genotype
@@ -64,7 +67,8 @@ def rank(run: RunFolder, scorer: Scorer) -> dict[str, Any]:
         return dict(read_json(file))
     paths = [path for kind in ("top", "random") for path in run.file("trainings").glob(f"{kind}*/result.json")]
     short = [read_json(path) for path in sorted(paths)]
-    points = [_ranked_net(run, scorer, result) for result in short]
+    with keeping_answers(run.file("ranking.jsonl"), {"weights": weights_digest(run)}) as answers:
+        points = [_ranked_net(run, scorer, result, answers) for result in short]
 
     def tau(score: str, truth: str) -> dict[str, Any]:
         return kendall([p[score] for p in points], [p[truth] for p in points], seed=run.config.seed).to_dict()
@@ -84,9 +88,10 @@ def rank(run: RunFolder, scorer: Scorer) -> dict[str, Any]:
     return ranking
 
 
-def _ranked_net(run: RunFolder, scorer: Scorer, result: Result) -> dict[str, Any]:
+def _ranked_net(run: RunFolder, scorer: Scorer, result: Result, answers: Answers) -> dict[str, Any]:
     home = run.file("trainings", plain_name(result["name"], run.file("trainings")))
-    score = scorer(Genotype.from_dict(read_job(home)["model"].get("genotype")))
+    genotype = Genotype.from_dict(read_job(home)["model"].get("genotype"))
+    score = Score.from_dict(answers.of(genotype.form, lambda: scorer(genotype).to_dict()))
     return {
         "key": result["key"],
         "family": result["family"],

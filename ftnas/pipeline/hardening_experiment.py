@@ -10,33 +10,31 @@ from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import Field, model_validator
 from torch import nn
 
-from ftnas.campaign import CONFIDENCE, accuracy, chip_accuracies
+from ftnas.campaign import CONFIDENCE, accuracy
 from ftnas.campaign.estimates import DROP
-from ftnas.campaign.intervals import student_interval
 from ftnas.campaign.levels import Level, levels_of
 from ftnas.configuration import Name, Section, read_yaml, validate
-from ftnas.errors import ConfigError, FtnasError, RunError
-from ftnas.files import read_json, write_json, write_text
+from ftnas.errors import ConfigError, FtnasError
+from ftnas.files import read_json, write_json
 from ftnas.hardening.methods import HardeningOptions
 from ftnas.hardening.passes import harden, under_hardened_names
 from ftnas.hardening.vulnerability import LayerVulnerability, vulnerability_of
-from ftnas.holding import holding, is_new
+from ftnas.holding import holding
 from ftnas.networks.hardened import protections_of
+from ftnas.pipeline.analysis_steps import kept_steps
+from ftnas.pipeline.answers import kept_chip_accuracies
 from ftnas.pipeline.checkpoints import Checkpoint, load_checkpoint
 from ftnas.pipeline.config import TrainConfig
-from ftnas.pipeline.experiment_results import RESULTS
-from ftnas.pipeline.experiments import CONFIG, MEASURED, ExperimentSummary, merged
+from ftnas.pipeline.experiment_folder import CONFIG, MEASURED, ExperimentSummary, open_folder, write_found
+from ftnas.pipeline.grids import gains, mean_interval, merged
 from ftnas.pipeline.jobs import run_job
 from ftnas.pipeline.progress import progress_bar
-from ftnas.pipeline.run_folder import describe_environment
 from ftnas.pipeline.training import prepare_training
 from ftnas.quantization import quantized_layers
 from ftnas.report.hardening_figure import hardening_figure
-from ftnas.report.raster import write_png
 
 FAMILY = "hardening"
 NONE, ALL = "none", "all"
@@ -149,7 +147,7 @@ def run_hardening_experiment(config: HardeningExperiment, folder: Path) -> Exper
 
 
 def _run(config: HardeningExperiment, folder: Path) -> ExperimentSummary:
-    _open(folder, config)
+    open_folder(folder, config, config.training(next(iter(config.nets)), config.seeds[0]))
     steps = 1 + sum(len(list(config.options(way))) for way in config.ways)
     found: dict[tuple[str, str, str], list[Row]] = {}
     with progress_bar(config.name, steps * len(config.nets) * len(config.seeds)) as advance:
@@ -168,26 +166,7 @@ def _run(config: HardeningExperiment, folder: Path) -> ExperimentSummary:
         "ways": list(config.ways),
         "rows": rows,
     }
-    write_text(folder / "results.csv", hardening_csv(rows))
-    figure = hardening_figure(results)
-    write_text(folder / "figure.svg", figure)
-    write_png(figure, folder / "figure.png")
-    write_json(folder / RESULTS, results)
-    return ExperimentSummary(folder, results)
-
-
-def _open(folder: Path, config: HardeningExperiment) -> None:
-    """Make the folder of the experiment, or go on in the one that is there."""
-    now = config.model_dump(mode="json")
-    if (folder / CONFIG).exists():
-        if read_yaml(folder / CONFIG) != now:
-            raise RunError(f"{folder}: is of another experiment; choose another with --out")
-        return
-    if not is_new(folder):
-        raise RunError(f"{folder}: exists and is not an experiment; choose another with --out")
-    write_text(folder / CONFIG, yaml.safe_dump(now, sort_keys=False))
-    first = config.training(next(iter(config.nets)), config.seeds[0])
-    write_json(folder / "environment.json", describe_environment(first))
+    return write_found(folder, results, {"results.csv": hardening_csv(rows)}, hardening_figure(results))
 
 
 def _measured(config: HardeningExperiment, name: str, seed: int, folder: Path) -> Iterator[tuple[tuple[str, str], Row]]:
@@ -201,23 +180,25 @@ def _measured(config: HardeningExperiment, name: str, seed: int, folder: Path) -
         file = home / MEASURED.replace(".json", "") / f"{_file_name(way)}-{budget}.json"
         if not file.exists():
             trained = trained or _loaded(config, home)
-            write_json(file, _measure(config, trained, options))
+            write_json(file, _measure(config, trained, options, file))
         yield (way, budget), read_json(file)
 
 
 def _loaded(config: HardeningExperiment, home: Path) -> _Trained:
     net = load_checkpoint(home, images=config.test_images)
     needed = [options for way in config.ways for _, options in config.options(way)]
-    return _Trained(net, vulnerability_of(net.model, net.data.train_images[: needed[0].images]))
+    images = net.data.train_images[: needed[0].images]
+    with kept_steps(home, net.model, images, estimator="default", title="vulnerability") as steps:
+        return _Trained(net, vulnerability_of(net.model, images, steps=steps))
 
 
-def _measure(config: HardeningExperiment, trained: _Trained, options: HardeningOptions | None) -> Row:
-    """Return accuracies and costs of the net, protected as ``options`` say."""
+def _measure(config: HardeningExperiment, trained: _Trained, options: HardeningOptions | None, file: Path) -> Row:
+    """Return accuracies and costs, which go into ``file``, of the net, protected as ``options`` say."""
     net, levels = trained.net, [level for text in config.faults for level in levels_of(text, None)]
     images, labels = net.data.test_images, net.data.test_labels
     shares: Mapping[str, float] = dict.fromkeys(("macs", "work", "parameters", "activation_bytes"), 0.0)
     faults, clean = [], accuracy(net.model, images, labels)
-    for level in levels:
+    for index, level in enumerate(levels):
         model: nn.Module = net.model
         if options is not None:
             hardened = harden(
@@ -225,8 +206,14 @@ def _measure(config: HardeningExperiment, trained: _Trained, options: HardeningO
             )
             model, shares = hardened.model, hardened.overhead.shares
             clean = accuracy(model, images, labels)
-        chips = chip_accuracies(
-            _renamed(model), images, labels, faults=level.faults, chips=range(config.chips), study=config.name
+        chips = kept_chip_accuracies(
+            file.with_suffix(f".{index}.jsonl"),
+            _renamed(model),
+            images,
+            labels,
+            faults=level.faults,
+            chips=config.chips,
+            study=config.name,
         )
         faults.append({"fault": _name(level), "rate": level.rate, "chips": chips})
     return {"clean": clean, "overhead": dict(shares), "faults": faults}
@@ -251,11 +238,10 @@ def _row(net: str, way: str, budget: str, seeds: list[Row], bare: list[Row]) -> 
     faults = []
     for index, fault in enumerate(seeds[0]["faults"]):
         chips = _by_chip(seeds, index)
-        gains = [one - other for one, other in zip(chips, _by_chip(bare, index), strict=True)]
-        whole, gain = student_interval(chips, CONFIDENCE), student_interval(gains, CONFIDENCE, bounds=DROP)
+        gain = mean_interval(gains(chips, _by_chip(bare, index)), bounds=DROP)
         faults.append(
-            {"fault": fault["fault"], "rate": fault["rate"], "mean": fmean(chips), "low": whole.low,
-             "high": whole.high, "gain": fmean(gains), "gain_low": gain.low, "gain_high": gain.high,
+            {"fault": fault["fault"], "rate": fault["rate"], **mean_interval(chips), "gain": gain["mean"],
+             "gain_low": gain["low"], "gain_high": gain["high"],
              "seeds": [fmean(seed["faults"][index]["chips"]) for seed in seeds]}
         )  # fmt: skip
     overhead = {key: fmean(seed["overhead"][key] for seed in seeds) for key in seeds[0]["overhead"]}

@@ -5,15 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from ftnas.campaign import Measurement, accuracy, at_rate, chip_accuracies
-from ftnas.campaign.subject import tensors_hash
+from ftnas.campaign import Measurement, accuracy, at_rate
 from ftnas.cost import measure
 from ftnas.data import Dataset, load_data, split_train
 from ftnas.distributed import first_does
@@ -23,7 +21,7 @@ from ftnas.files import read_json, write_json, write_tensors
 from ftnas.importing.python_file import load_python
 from ftnas.networks import CellNetwork, build_baseline
 from ftnas.networks.bounded import LARGEST, bounded
-from ftnas.pipeline.answers import keeping_answers
+from ftnas.pipeline.answers import kept_chip_accuracies
 from ftnas.pipeline.config import Recipe, RunConfig
 from ftnas.pipeline.failures import Diverged, check_finite, diverged_in, failure, noticing_divergence, recorded
 from ftnas.pipeline.run_folder import SPACE, Workplace, reopen
@@ -283,15 +281,15 @@ def _measure(work: Workplace, job: TrainingJob, model: nn.Module, data: Dataset,
 def _chip_accuracies(
     work: Workplace, job: TrainingJob, model: nn.Module, images: Tensor, labels: Tensor, rate: float
 ) -> list[float]:
-    study = f"campaign {job.part} {work.config.seed}"
-    faults = at_rate(work.config.faults, rate)
-    identity = {"net": tensors_hash(model), "faults": list(map(str, faults)), "study": study}
-
-    def of_chip(chip: int) -> float:
-        return chip_accuracies(model, images, labels, faults=faults, chips=[chip], study=study)[0]
-
-    with keeping_answers(work.training(job.name) / f"chips-at-{rate:g}.jsonl", identity) as answers:
-        return [answers.of(f"chip {chip}", partial(of_chip, chip)) for chip in range(job.chips)]
+    return kept_chip_accuracies(
+        work.training(job.name) / f"chips-at-{rate:g}.jsonl",
+        model,
+        images,
+        labels,
+        faults=at_rate(work.config.faults, rate),
+        chips=job.chips,
+        study=f"campaign {job.part} {work.config.seed}",
+    )
 
 
 def _check_same_job(file: Path, description: Mapping[str, Any]) -> None:

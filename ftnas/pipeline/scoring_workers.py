@@ -19,7 +19,7 @@ from typing import Any
 from ftnas.errors import FtnasError, RunError
 from ftnas.pipeline.jobs import load_dataset
 from ftnas.pipeline.run_folder import FREE_KEYS, RunFolder, reopen_run
-from ftnas.pipeline.shared_weights import WEIGHTS, read_supernet, study_scorer
+from ftnas.pipeline.shared_weights import WEIGHTS, read_supernet, study_scorer, weights_digest
 from ftnas.runtime import choose_device, use_threads
 from ftnas.search.candidates import Score
 from ftnas.search.places import shown
@@ -62,7 +62,7 @@ def experiment_of(run: RunFolder) -> Experiment:
     config = run.config.model_dump(mode="json", exclude=set(FREE_KEYS))
     config["data"] = {key: value for key, value in config["data"].items() if key != "directory"}
     recipe = digest(digest_of(config), digest_of(run.space.to_dict()))
-    return Experiment(run.config.name, recipe, digest(run.file(*WEIGHTS).read_bytes()))
+    return Experiment(run.config.name, recipe, weights_digest(run))
 
 
 def work(post: Post, *, name: str, threads: int | None, tell: Callable[[str], None]) -> int:

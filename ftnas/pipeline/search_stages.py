@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -24,19 +25,19 @@ from ftnas.pipeline.jobs import validation_split
 from ftnas.pipeline.logbook import Logbook
 from ftnas.pipeline.progress import progress_bar
 from ftnas.pipeline.run_folder import RunFolder
-from ftnas.pipeline.scoring_team import Team, scoring_team
-from ftnas.pipeline.shared_weights import WEIGHTS, build_supernet, make_scorer, study_scorer
+from ftnas.pipeline.shared_weights import WEIGHTS, build_supernet, make_scorer, study_scorer, weights_digest
 from ftnas.search.architecture import ArchitectureWeights
-from ftnas.search.candidates import Candidate, read_candidates
-from ftnas.search.controller import run_study as propose_and_score
+from ftnas.search.candidates import Candidate, Score, read_candidates
 from ftnas.search.derivation import by_magnitude, by_perturbation
 from ftnas.search.order import read_order
 from ftnas.search.pareto import front, leaders
 from ftnas.search.scoring import Scorer
-from ftnas.search.storages import close_storage, open_storage
 from ftnas.search.supernet_training import SupernetEpoch, SupernetTrainer
 from ftnas.space import Genotype, SearchSpace
 from ftnas.training import remove_checkpoint
+
+if TYPE_CHECKING:
+    from ftnas.pipeline.scoring_team import Team
 
 LEADERS = ("study", "leaders.json")  # what a study writes when all else of it is there
 
@@ -116,6 +117,8 @@ class StudyRequest:
             RunError: the storage does not answer, or there is no such order of proposals.
         """
         if self.storage is not None:
+            from ftnas.search.storages import close_storage, open_storage
+
             close_storage(open_storage(self.storage))
         if self.replay is not None:
             read_order(self.replay, space)
@@ -135,6 +138,10 @@ def run_study(
     done = run.file(*LEADERS)
     if done.exists():
         return read_candidates(run.file("study", "candidates.json"))
+    # Here, so that who goes on with a finished study does not wait for Optuna.
+    from ftnas.pipeline.scoring_team import scoring_team
+    from ftnas.search.controller import run_study as propose_and_score
+
     settings = run.config.search
     scorer = study_scorer(run, data, supernet)
     replay = None if request.replay is None else read_order(request.replay, run.space)
@@ -220,11 +227,14 @@ def _score_leaders(run: RunFolder, candidates: Sequence[Candidate], scorer: Scor
         candidates, scoring.leaders, accuracy=lambda c: settings.accuracy(c.score), cost=lambda c: c.cost.flops
     )
     chips = range(scoring.chips, scoring.chips + scoring.fresh_chips)
-    genotypes = [candidate.genotype for candidate in chosen]
-    alone = (scorer.fresh(genotype, scoring.fresh_chips) for genotype in genotypes)
     rows = []
-    with progress_bar("leaders on fresh chips", len(chosen)) as advance:
-        for candidate, fresh in zip(chosen, alone if team is None else team.scores(genotypes, chips), strict=True):
+    kept = keeping_answers(run.file("study", "leaders.jsonl"), {"weights": weights_digest(run)})
+    with progress_bar("leaders on fresh chips", len(chosen)) as advance, kept as answers:
+        missing = [c.genotype for c in chosen if c.genotype.form not in answers]
+        alone = (scorer.fresh(genotype, scoring.fresh_chips) for genotype in missing)
+        scores = alone if team is None else team.scores(missing, chips)
+        for candidate in chosen:
+            fresh = Score.from_dict(answers.of(candidate.genotype.form, lambda: next(scores).to_dict()))
             rows.append(
                 {
                     **candidate.to_dict(),

@@ -15,6 +15,7 @@ from ftnas.pipeline.run_folder import RunFolder
 from ftnas.runtime import place, seeded
 from ftnas.search.architecture import ArchitectureWeights
 from ftnas.search.scoring import Scorer
+from ftnas.search.work import digest
 
 WEIGHTS = ("supernet", "supernet.safetensors")
 
@@ -37,6 +38,11 @@ def read_supernet(run: RunFolder, data: Dataset) -> CellNetwork:
     both = torch.nn.ModuleDict({"supernet": supernet, "architecture": architecture})
     both.load_state_dict(read_tensors(run.file(*WEIGHTS))[0])
     return supernet
+
+
+def weights_digest(run: RunFolder) -> str:
+    """Return a digest of the trained weights of ``run``, on which every score depends."""
+    return digest(run.file(*WEIGHTS).read_bytes())
 
 
 def make_scorer(
