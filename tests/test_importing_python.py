@@ -154,3 +154,11 @@ def test_a_file_that_does_not_run_is_told_with_its_line(tmp_path: Path, text: st
         load(path, "Net")
     assert words in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_nothing_is_written_beside_a_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.delitem(sys.modules, "sizes", raising=False)
+    load(file, "Plain")
+    assert {path.name for path in file.parent.iterdir()} == {"my_models.py", "sizes.py"}
+    assert not sys.dont_write_bytecode

@@ -80,13 +80,15 @@ def _is_own_net(module: ModuleType, value: object) -> bool:
 
 @contextlib.contextmanager
 def _guest(file: Path) -> Iterator[None]:
-    """Let code of ``file`` import its neighbours, and keep what it prints out of our own output."""
-    folder = str(file.resolve().parent)
+    """Let code of ``file`` import its neighbours, keep what it prints out of our own output, and write no bytecode."""
+    folder, writes_none = str(file.resolve().parent), sys.dont_write_bytecode
     sys.path.insert(0, folder)
+    sys.dont_write_bytecode = True
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
     finally:
+        sys.dont_write_bytecode = writes_none
         with contextlib.suppress(ValueError):
             sys.path.remove(folder)
 
