@@ -11,6 +11,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
 
 from ftnas.campaign import Interval, Population
 
@@ -132,3 +133,22 @@ def test_the_ranking_of_nets_follows_the_accuracy_on_faulty_chips(monkeypatch):
     found = {row["predictor"]: round(row["kendall"]["value"], 9) for row in rows if row["rate"] == rates[0]}
     assert found["- mean_cvf"] == found["- expected"] == found["accuracy on one faulty chip"] == 1
     assert found["- max_lvf"] == found["accuracy without faults"] == -1
+
+
+def test_tf32_rounds_factors_to_11_bits_forward_and_backward(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    tf32 = import_module("tf32")
+    draw = torch.Generator().manual_seed(0)
+    x, weight = torch.randn(2, 3, 6, 6, generator=draw), torch.randn(4, 3, 3, 3, generator=draw)
+    x, weight = x.requires_grad_(), weight.requires_grad_()
+    rounded = [tf32.to_tf32(factor) for factor in (x, weight)]
+    assert all(torch.equal(tf32.to_tf32(factor), factor) for factor in rounded)
+    assert ((rounded[0] - x).abs() <= x.abs() * 2.0**-11).all()
+    with tf32.Tf32():
+        y = torch.nn.functional.conv2d(x, weight, padding=1)
+        gradient = torch.autograd.grad(y.square().sum(), x)[0]
+    assert torch.equal(y, torch.nn.functional.conv2d(*rounded, padding=1))
+    back = torch.nn.functional.conv_transpose2d(tf32.to_tf32(2 * y.detach()), rounded[1], padding=1)
+    torch.testing.assert_close(gradient, back)
+    plain = torch.nn.functional.conv2d(x, weight, padding=1)
+    assert not torch.equal(y, plain)
