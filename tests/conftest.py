@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,6 +42,14 @@ def no_allowed_code() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FTNAS_ALLOW_CODE", "")
         yield
+
+
+@pytest.fixture(scope="session")
+def quick_search(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished quick run, of which a test that changes something takes a copy."""
+    from quick_runs import quick_run
+
+    return quick_run(tmp_path_factory.mktemp("quick"))
 
 
 @pytest.fixture

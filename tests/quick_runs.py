@@ -42,9 +42,11 @@ RESULTS = (
 )
 
 
-def ftnas(*arguments: object) -> None:
+def ftnas(*arguments: object) -> str:
+    """Return what a command that ends well prints."""
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert result.exit_code == 0, (result.output, result.exception)
+    return result.stdout
 
 
 def results(run: Path) -> dict[str, bytes]:

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from command_line import SMOKE, ftnas
 from fake_run import fake_run
 from small_nets import digits, small_net
 from typer.testing import CliRunner
@@ -65,12 +64,6 @@ def test_a_summary_as_json_is_what_the_run_folder_holds(
     assert found["comparison"] == content.comparison
     assert (found["ranking"], found["warnings"]) == (content.ranking, content.warnings)
     assert (found["folder"], found["report"]) == (str(tmp_path), str(tmp_path / "report.html"))
-
-
-def test_a_search_as_json_prints_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ftnas.pipeline.run.search", lambda config, folder: summary(folder))
-    result = ftnas("search", SMOKE, "--run", tmp_path / "run", "--json")
-    assert json.loads(result.stdout)["folder"] == str(tmp_path / "run")
 
 
 @pytest.fixture(scope="module")

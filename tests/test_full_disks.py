@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_damage import flip
+from damage import flip
 
 from ftnas.errors import CampaignError, RunError
 from ftnas.files import read_json, write_json

@@ -161,7 +161,8 @@ def test_sites_and_campaigns_take_an_own_net_and_go_on_where_they_were(files: Pa
 
 def test_own_nets_are_compared_and_exported(files: Path, tmp_path: Path) -> None:
     own_nets = (files / "net.pt2", f"{OWN}:resnet", "--data", "digits")
-    compared = ftnas("compare", *own_nets, "--faults", "weights.bitflip:1e-2", "--out", tmp_path / "compare")
+    few = ("--set", "data.test_images=120")
+    compared = ftnas("compare", *own_nets, "--faults", "weights.bitflip:1e-2", "--out", tmp_path / "compare", *few)
     assert compared.exit_code == 0, (compared.output, compared.exception)
     rows = json.loads((tmp_path / "compare" / "comparison.json").read_text())["rows"]
     assert [row["label"] for row in rows] == ["net", "resnet"]

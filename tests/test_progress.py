@@ -5,24 +5,16 @@ from __future__ import annotations
 import os
 import pty
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from io import FileIO
 from types import SimpleNamespace
 
 import pytest
 
 from ftnas.pipeline import progress
 from ftnas.pipeline.progress import progress_bar
-
-SCRIPT = """
-from ftnas.pipeline.progress import progress_bar
-
-with progress_bar("supernet", 2) as advance:
-    advance()
-    advance()
-"""
 
 
 @pytest.fixture
@@ -106,20 +98,21 @@ def test_a_finished_stage_has_nothing_left(clock: list[float]) -> None:
     assert str(stage) == "supernet: 1/1"
 
 
-def seen_on_a_terminal() -> str:
-    """Return what the script prints where standard error is a terminal."""
-    parent, child = pty.openpty()
-    subprocess.run(
-        [sys.executable, "-c", SCRIPT], stderr=child, check=True, env={**os.environ, "TERM": "xterm", "COLUMNS": "100"}
-    )
-    os.close(child)
-    return b"".join(chunks(parent)).decode()
+def seen_on(reader: int, writer: int, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return what a stage of two steps prints where standard error is ``writer``, read from the other end."""
+    with os.fdopen(writer, "w") as errors, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", errors)
+        with progress_bar("supernet", 2) as advance:
+            advance()
+            advance()
+    with os.fdopen(reader, "rb", buffering=0) as end:
+        return b"".join(chunks(end)).decode()
 
 
-def chunks(parent: int) -> Iterator[bytes]:
+def chunks(end: FileIO) -> Iterator[bytes]:
     while True:
         try:
-            chunk = os.read(parent, 4096)
+            chunk = end.read(4096)
         except OSError:  # Linux ends a terminal without writers this way
             return
         if not chunk:
@@ -127,13 +120,18 @@ def chunks(parent: int) -> Iterator[bytes]:
         yield chunk
 
 
-def test_a_terminal_shows_a_bar_that_fills() -> None:
-    seen = seen_on_a_terminal()
+def test_a_terminal_shows_a_bar_that_fills(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    seen = seen_on(*pty.openpty(), monkeypatch)
+    assert capfd.readouterr().out == ""
     assert "━" in seen
     assert "2/2" in seen
     assert "supernet: 0/2" not in seen
 
 
-def test_a_pipe_gets_plain_lines_and_standard_output_nothing() -> None:
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
-    assert (done.stdout, done.stderr) == ("", "supernet: 0/2\n")
+def test_a_pipe_gets_plain_lines_and_standard_output_nothing(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert seen_on(*os.pipe(), monkeypatch) == "supernet: 0/2\n"
+    assert capfd.readouterr().out == ""

@@ -8,21 +8,12 @@ from typing import Annotated, Any, Literal
 
 from typer import Argument, Option
 
-from ftnas.cli.completing import complete_data_sets, complete_faults
+from ftnas.cli.completing import complete_faults
 from ftnas.cli.mistakes import one_line_errors
+from ftnas.cli.options import BatchSize, Bits, Data, DataDirectory, Images, Net, Study, Threads, Weights, given, refuse
 from ftnas.cli.output import Json
 from ftnas.errors import CampaignError
 
-Net = Annotated[
-    str,
-    Argument(
-        metavar="NET",
-        help="A run folder, for its winner; a training's or an exported folder; FILE.py:NAME, FILE.pt2 or FILE.onnx; "
-        "the .json or .nir file of a spiking net.",
-    ),
-]
-Bits = Annotated[int | None, Option("--bits", help="Of a model of your own, weights and features; by default 8.")]
-Weights = Annotated[Path | None, Option("--weights", help="A .safetensors file for FILE.py:NAME.")]
 Out = Annotated[Path, Option("--out", help="The folder for the results. The same command goes on there.")]
 Faults = Annotated[
     list[str] | None,
@@ -62,21 +53,6 @@ Critical = Annotated[
     float | None, Option("--critical", help="Single faults: the share of images that a critical one changes: 0.01.")
 ]
 Confidence = Annotated[float, Option("--confidence", help="Of the intervals.")]
-Study = Annotated[str, Option("--study", help="Chips and draws are the same for all nets of one study.")]
-Data = Annotated[
-    str | None,
-    Option(
-        "--data",
-        help="A data set; by default the run's own. Your own models need it. Of a spiking graph its task.",
-        autocompletion=complete_data_sets,
-    ),
-]
-DataDirectory = Annotated[
-    Path | None, Option("--data-dir", help="CIFAR-10's folder or archive, an .npz file, or a folder of images.")
-]
-Images = Annotated[int | None, Option("--images", help="Measure on so many of the test images only.")]
-BatchSize = Annotated[int | None, Option("--batch-size", help="Images of one forward pass.")]
-Workers = Annotated[int, Option("--workers", help="Threads.")]
 Part = Annotated[
     str | None, Option("--shard", help="Only the first of two parts: 0/2. Without it the parts in --out are joined.")
 ]
@@ -109,7 +85,7 @@ def campaign(
     bits: Bits = None,
     weights: Weights = None,
     batch_size: BatchSize = None,
-    workers: Workers = 1,
+    workers: Threads = 1,
     shard: Part = None,
     as_json: Json = False,
 ) -> None:
@@ -132,7 +108,8 @@ def campaign(
         execution = Execution(out, workers, None if shard is None else Shard.parse(shard), batch_size)
         graph = graph_file(net)
         if graph is not None:
-            _refuse_for_graph(net, single=single, data_dir=data_dir, images=images, bits=bits, weights=weights)
+            own = f"{net} is a spiking graph, which takes none"  # it has its own weights, and takes whole tasks as data
+            refuse(CampaignError, own, single=single, data_dir=data_dir, images=images, bits=bits, weights=weights)
             result = measure_graph_chips(graph, ChipOptions(**chosen, **of_both), execution, task=data)
             return print_chips(result, out, as_json=as_json)
         loaded = load_net(net, data=data, data_directory=data_dir, images=images, bits=bits, weights=weights)
@@ -140,13 +117,6 @@ def campaign(
             print_chips(measure_chips(loaded, ChipOptions(**chosen, **of_both), execution), out, as_json=as_json)
         else:
             print_single(measure_single(loaded, SingleOptions(**chosen, **of_both), execution), out, as_json=as_json)
-
-
-def _refuse_for_graph(net: str, **options: object) -> None:
-    """Refuse options that would change nothing: a spiking graph has its own weights and takes whole tasks as data."""
-    for name, value in options.items():
-        if value is not None:
-            raise CampaignError(f"--{name.replace('_', '-')}: {net} is a spiking graph, which takes none")
 
 
 def sites(
@@ -170,11 +140,9 @@ def sites(
 
 def _chosen(own: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     """Return those options of one kind of campaign that were given, lists as tuples; none of the other's may be."""
-    for name, value in other.items():
-        if value is not None:
-            kinds = "single faults, with --single weights" if "by" in other else "chips, not for single faults"
-            raise CampaignError(f"--{name.replace('_', '-')}: is for {kinds}")
-    chosen = {name: value for name, value in own.items() if value is not None}
+    kinds = "single faults, with --single weights" if "by" in other else "chips, not for single faults"
+    refuse(CampaignError, f"is for {kinds}", **other)
+    chosen = given(**own)
     if "by" in own:
         texts = str(chosen.pop("kinds", "flip")).split(",")
         return chosen | {"kinds": tuple(text.strip() for text in texts)}

@@ -10,9 +10,12 @@ from typer import Argument, Option
 
 from ftnas.cli.completing import complete_baselines, complete_data_sets, complete_faults, complete_spaces
 from ftnas.cli.mistakes import one_line_errors
+from ftnas.cli.options import TrainingDataDirectory, given, refuse, training_sections
 from ftnas.cli.output import Json, console, print_json, print_table, print_warning, right, table
 from ftnas.cli.ranks import one_voice
 from ftnas.cli.searches import alone, folder_for, is_search, run_folder, train_search
+from ftnas.cli.spiking import print_layers
+from ftnas.errors import ConfigError
 
 if TYPE_CHECKING:
     from ftnas.pipeline.net_comparison import NetComparison
@@ -49,10 +52,6 @@ Data = Annotated[
         help="A data set; by default that of the first run or training given.",
         autocompletion=complete_data_sets,
     ),
-]
-DataDirectory = Annotated[
-    Path | None,
-    Option("--data-dir", help="CIFAR-10's folder or archive, an .npz file, or a folder of images by class."),
 ]
 TrainData = Annotated[
     str | None, Option("--data", help="A data set; by default digits.", autocompletion=complete_data_sets)
@@ -103,7 +102,7 @@ def compare(
     training: Trainings = None,
     faults: Faults = None,
     data: Data = None,
-    data_dir: DataDirectory = None,
+    data_dir: TrainingDataDirectory = None,
     out: CompareOut = None,
     chips: Chips = None,
     epochs: Epochs = None,
@@ -115,14 +114,12 @@ def compare(
     with one_line_errors():
         from ftnas.configuration import override
 
-        given = _given(faults, data, data_dir, chips, epochs)
-        if bits is not None:
-            given["bits"] = bits
-        if _is_for_run(nets) and not (given or out or assignments):
+        keys = {**_keys(faults, data, data_dir, chips, epochs), **given(bits=bits)}
+        if _is_for_run(nets) and not (keys or out or assignments):
             return _compare_run(Path(nets[0]), nets[1:], size, training, as_json=as_json)
         from ftnas import api
 
-        content = {**given, **_some(sizes=size, trainings=training), "nets": nets}
+        content = {**keys, **given(sizes=size, trainings=training), "nets": nets}
         print_nets(api.compare(override(content, assignments or []), out or OUT), as_json=as_json)
 
 
@@ -133,7 +130,7 @@ def train(
     training: Kind = None,
     faults: Faults = None,
     data: TrainData = None,
-    data_dir: DataDirectory = None,
+    data_dir: TrainingDataDirectory = None,
     space: Space = None,
     chips: Chips = None,
     epochs: Epochs = None,
@@ -152,44 +149,32 @@ def train(
         from ftnas.pipeline.layered_training_config import is_layered_training
 
         if is_search(net) and not is_layered_training(net):
-            given = {"--training": training, "--faults": faults, "--data": data, "--space": space, "--chips": chips,
-                     "--epochs": epochs, "--bits": bits, "--map": map}  # fmt: skip
             place = run_folder(run, out)
-            return train_search(Path(net), place, assignments or [], data_dir, given=given, as_json=as_json)
+            own = {"training": training, "faults": faults, "data": data, "space": space, "chips": chips,
+                   "epochs": epochs, "bits": bits, "map": map}  # fmt: skip
+            refuse(ConfigError, "is for the training of one net; change the search with --set KEY=VALUE", **own)
+            return train_search(Path(net), place, assignments or [], data_dir, as_json=as_json)
         out = folder_for(net, out, run)
-        own = {**_some(kind=training, space=space, bits=bits, map=None if map is None else str(map)), "net": net}
+        own = {**given(kind=training, space=space, bits=bits, map=None if map is None else str(map)), "net": net}
         if is_layered_training(net):
-            from ftnas.cli.spiking import print_layers, training_keys
-
             alone("a spiking net")
-            content = {**training_keys(faults, data, data_dir, chips=chips, epochs=epochs), **own}
+            content = {**training_sections(data, data_dir, chips=chips, epochs=epochs), **given(faults=faults), **own}
             return print_layers(api.train(override(content, assignments or []), out), out, as_json=as_json)
-        content = {**_given(faults, data, data_dir, chips, epochs), **own}
+        content = {**_keys(faults, data, data_dir, chips, epochs), **own}
         print_training(api.train(override(content, assignments or []), out), out, as_json=as_json)
 
 
-def _some(**values: Any) -> dict[str, Any]:
-    """Return those of ``values`` that were given."""
-    return {key: value for key, value in values.items() if value is not None}
-
-
-def _given(
+def _keys(
     faults: Sequence[str] | None, data: str | None, data_dir: Path | None, chips: int | None, epochs: int | None
 ) -> dict[str, Any]:
     """Return the keys of a configuration that the options set."""
     from ftnas.pipeline.config import faults_and_rates
 
-    content: dict[str, Any] = {}
-    if faults:
-        at_first, rates = faults_and_rates(faults)
-        content = {"faults": at_first, "campaign": {"rates": rates}}
-    if chips is not None:
-        content.setdefault("campaign", {})["chips"] = chips
-    sections = {
-        "data": _some(name=data, directory=None if data_dir is None else str(data_dir)),
-        "training": _some(epochs=epochs),
-    }
-    return {**content, **{key: section for key, section in sections.items() if section}}
+    sections = training_sections(data, data_dir, chips=chips, epochs=epochs)
+    if not faults:
+        return sections
+    at_first, rates = faults_and_rates(faults)
+    return {**sections, "faults": at_first, "campaign": {"rates": rates, **sections.get("campaign", {})}}
 
 
 def _is_for_run(nets: Sequence[str]) -> bool:
@@ -231,8 +216,8 @@ def _compare_run(
     from ftnas.pipeline.run import compare_run
     from ftnas.pipeline.run_folder import reopen_run
 
-    given = {"baselines": list(baselines), "sizes": size, "trainings": training}
-    content = reopen_run(folder).config.comparison.model_dump() | {key: value for key, value in given.items() if value}
+    changes = given(baselines=list(baselines) or None, sizes=size, trainings=training)
+    content = reopen_run(folder).config.comparison.model_dump() | changes
     settings = validate(ComparisonSettings, content, source="ftnas compare")
     print_comparison(compare_run(folder, settings), as_json=as_json)
 
@@ -242,6 +227,7 @@ def print_nets(found: NetComparison, *, as_json: bool) -> None:
     if as_json:
         return print_json({**found.comparison, "folder": str(found.folder), "report": str(found.report)})
     from ftnas.pipeline.net_tables import difference, measured, verdict
+    from ftnas.report import wording
     from ftnas.report.net_comparison import points, rule_of
     from ftnas.report.results import Comparison
 
@@ -250,7 +236,7 @@ def print_nets(found: NetComparison, *, as_json: bool) -> None:
     costs = ("MFLOPs", "parameters")
     nets = table("network", *map(right, ("clean", *rates, "points")), "it is", *map(right, costs), "weights")
     for row in comparison.rows:
-        scores = [_interval(score.mean, score.low, score.high) for score in row.rates]
+        scores = [wording.plus_minus(score.mean, score.low, score.high) for score in row.rates]
         against = (points(difference(row, comparison.rate)), verdict(comparison, row))
         cost = (f"{row.flops / 1e6:.3f}", f"{row.parameters:,}")
         nets.add_row(row.title, f"{100 * row.clean:.1f}", *scores, *against, *cost, row.origin)
@@ -266,17 +252,15 @@ def print_training(result: dict[str, Any], out: Path, *, as_json: bool) -> None:
     """Print how good a trained net is, and where it is."""
     if as_json:
         return print_json({**result, "folder": str(out)})
+    from ftnas.report import wording
+
     output = console()
     names = [f"at {score['rate']:g}" for score in result["rates"]]
     nets = table("network", "training", *map(right, ("clean", *names, "MFLOPs", "parameters")))
-    scores = [_interval(score["mean"], score["low"], score["high"]) for score in result["rates"]]
+    scores = [wording.plus_minus(score["mean"], score["low"], score["high"]) for score in result["rates"]]
     clean, megaflops = f"{100 * result['clean']:.1f}", f"{result['flops'] / 1e6:.3f}"
     nets.add_row(result["label"], result["training"], clean, *scores, megaflops, f"{result['parameters']:,}")
     print_table(output, nets)
     if result["failure"]:
         print_warning(output, f"{result['label']} {result['failure']}: its accuracy is that of guessing")
     output.print(f"net: {out}", soft_wrap=True)
-
-
-def _interval(mean: float, low: float, high: float) -> str:
-    return f"{100 * mean:.1f} ± {50 * (high - low):.1f}"

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
-from ftnas.cli.campaigns import Bits, Data, DataDirectory, Images, Study, Weights
 from ftnas.cli.completing import complete_faults, complete_formats
 from ftnas.cli.mistakes import one_line_errors
+from ftnas.cli.options import Bits, Data, DataDirectory, Images, Study, Weights, refuse
 from ftnas.cli.output import Json, console, print_json, print_table, right, table
 from ftnas.errors import ExportError
 
@@ -83,19 +83,13 @@ def export(
             raise ExportError("--sample: says which spikes a raster shows; add the format raster")
         graph = graph_file(net)
         if graph is not None:
-            _refuse(net, faults=faults, data_dir=data_dir, images=images, bits=bits, weights=weights)
+            own = f"{net} is a spiking graph, which takes none"
+            refuse(ExportError, own, faults=faults, data_dir=data_dir, images=images, bits=bits, weights=weights)
             proofs = export_graph(graph, wanted, out, name=name, task=data, sample=sample or 0)
             return _print(proofs, as_json=as_json)
         loaded = load_net(net, data=data, data_directory=data_dir, images=images, bits=bits, weights=weights)
         proofs = write(loaded, wanted, out, faults=faults or (), chip=chip or 0, study=study, name=name, sample=sample)
         _print(proofs, as_json=as_json)
-
-
-def _refuse(net: str, **options: object) -> None:
-    """Refuse options that would change nothing of a spiking graph's files."""
-    for name, value in options.items():
-        if value:
-            raise ExportError(f"--{name.replace('_', '-')}: {net} is a spiking graph, which takes none")
 
 
 def _net_and_formats(words: Sequence[str], known: Collection[str]) -> tuple[str, list[str]]:

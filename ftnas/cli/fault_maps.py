@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
-from ftnas.cli.campaigns import Data, DataDirectory, Images, Study
 from ftnas.cli.completing import complete_faults
 from ftnas.cli.mistakes import one_line_errors
+from ftnas.cli.options import Data, DataDirectory, Images, Study
 from ftnas.cli.output import Json, console, print_json, print_table, right, table
 from ftnas.errors import FaultError
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Option
 
-from ftnas.cli.campaigns import BatchSize, Bits, Data, DataDirectory, Images, Net, Weights, Workers
 from ftnas.cli.completing import complete_faults
 from ftnas.cli.mistakes import one_line_errors
+from ftnas.cli.options import BatchSize, Bits, Data, DataDirectory, Images, Net, Threads, Weights
 from ftnas.cli.output import Json, console, print_json, print_table, print_warning, right, table
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def harden(
     bits: Bits = None,
     weights: Weights = None,
     batch_size: BatchSize = None,
-    workers: Workers = 1,
+    workers: Threads = 1,
     as_json: Json = False,
 ) -> None:
     """Protect the parts of a trained net that faults harm most, at a known price, and measure what it is worth."""

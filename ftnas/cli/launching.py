@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from ftnas.cli.experimenting import DataDirectory, Out, print_experiment
+from ftnas.cli.experimenting import print_experiment
 from ftnas.cli.mistakes import one_line_errors
+from ftnas.cli.options import ExperimentFolder, TrainingDataDirectory
 from ftnas.cli.output import Json
 from ftnas.errors import ConfigError, LaunchError
 
@@ -43,8 +44,8 @@ def launch(
     concurrency: Concurrency = None,
     port: Port = DEFAULT_PORT,
     accept_open_web_server: Accept = False,
-    out: Out = None,
-    data_dir: DataDirectory = None,
+    out: ExperimentFolder = None,
+    data_dir: TrainingDataDirectory = None,
     view: View = False,
     as_json: Json = False,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from ftnas.faults.sites import Site, Sites
 from ftnas.pipeline.campaigns import TABLE
 from ftnas.pipeline.families import SearchFinding
 from ftnas.pipeline.run import RunSummary
+from ftnas.report import wording
 
 MOST_STRATA = 20
 OUTCOMES = {"changed": "changed %", "due": "no answer %"}
@@ -47,22 +49,19 @@ def print_found(found: RunSummary | SearchFinding, *, as_json: bool = False) -> 
 
 def print_summary(summary: RunSummary, *, as_json: bool = False) -> None:
     """Print the winner, how far the ranking can be trusted, and the comparison."""
+    if not as_json:
+        _print_ranking(console(), summary.ranking)
+    print_comparison(summary, warnings=summary.warnings, as_json=as_json)
+
+
+def print_comparison(summary: RunSummary, *, warnings: Sequence[str] = (), as_json: bool = False) -> None:
+    """Print the comparison, and ``warnings`` below it."""
     if as_json:
-        return print_json(_plain(summary))
+        return print_json(asdict(summary) | {"folder": str(summary.folder), "report": str(summary.report)})
     output = console()
-    _print_ranking(output, summary.ranking)
     _print_table(output, summary.comparison)
-    for warning in summary.warnings:
+    for warning in warnings:
         print_warning(output, warning)
-    output.print(f"report: {summary.report}", soft_wrap=True)
-
-
-def print_comparison(summary: RunSummary, *, as_json: bool = False) -> None:
-    """Print the comparison."""
-    if as_json:
-        return print_json(_plain(summary))
-    output = console()
-    _print_table(output, summary.comparison)
     output.print(f"report: {summary.report}", soft_wrap=True)
 
 
@@ -138,10 +137,6 @@ def _way(found: Estimate) -> str:
     return f"intervals: {100 * found.interval.confidence:.4g} %, {found.interval.method}"
 
 
-def _plain(summary: RunSummary) -> dict[str, Any]:
-    return asdict(summary) | {"folder": str(summary.folder), "report": str(summary.report)}
-
-
 def _site(site: Site) -> dict[str, Any]:
     known = site.shape is not None
     return {
@@ -178,13 +173,9 @@ def _print_table(output: Console, comparison: dict[str, Any]) -> None:
     rates = [f"{rate['rate']:g}" for rate in comparison["rows"][0]["rates"]]
     nets = table("network", "training", *map(right, ("MFLOPs", "parameters", "clean", *rates)))
     for row in comparison["rows"]:
-        cells = [_interval(rate) for rate in row["rates"]]
+        cells = [wording.plus_minus(rate["mean"], rate["low"], rate["high"]) for rate in row["rates"]]
         nets.add_row(
             row["label"], row["training"], f"{row['flops'] / 1e6:.3f}", f"{row['parameters']:,}",
             f"{100 * row['clean']:.1f}", *cells,
         )  # fmt: skip
     print_table(output, nets, title)
-
-
-def _interval(rate: dict[str, Any]) -> str:
-    return f"{100 * rate['mean']:.1f} ± {50 * (rate['high'] - rate['low']):.1f}"

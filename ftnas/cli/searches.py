@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ftnas.cli.output import console, print_json
 from ftnas.errors import ConfigError
@@ -57,7 +56,6 @@ def train_search(
     assignments: Sequence[str],
     data_directory: Path | None,
     *,
-    given: Mapping[str, Any],
     as_json: bool,
 ) -> None:
     """Train what the search in ``config`` needs next, and print what that was.
@@ -67,19 +65,15 @@ def train_search(
         run: its run folder, if not ``runs/`` and its name.
         assignments: changes of keys.
         data_directory: where its images are, if not where it says.
-        given: values of the options of one net, of which none may be there.
         as_json: print JSON.
 
     Raises:
-        ConfigError: an option is for one net, or the search is not of cells.
+        ConfigError: the search is not of cells.
     """
     from ftnas.configuration import override, read_yaml
     from ftnas.pipeline.config import run_config
     from ftnas.pipeline.shared_training import train_search as train
 
-    for option, value in given.items():
-        if value is not None:
-            raise ConfigError(f"{option}: is for the training of one net; change the search with --set KEY=VALUE")
     content = override(read_yaml(config), assignments)
     if content.get("family", "cells") != "cells":
         raise ConfigError(f"{config}: family: only searches of cells are trained so, got {content['family']!r}")

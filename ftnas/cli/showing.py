@@ -12,6 +12,7 @@ from typer import Argument, Option
 
 from ftnas.cli.completing import complete_data_sets, complete_spaces
 from ftnas.cli.mistakes import one_line_errors
+from ftnas.cli.options import refuse
 from ftnas.cli.output import Json, console, print_json, print_table, right, shows, table
 from ftnas.errors import SpikingError
 
@@ -63,7 +64,8 @@ def show(
 
         spiking = describe_spiking(net)
         if spiking is not None:
-            _refuse(net, space=space, data=data, data_dir=data_dir, bits=bits)
+            own = f"would change nothing; {net} is shown from its own files"
+            refuse(SpikingError, own, space=space, data=data, data_dir=data_dir, bits=bits)
             return print_json(spiking.to_dict()) if as_json else _print_spiking(console(), spiking)
         found = describe(net, space=space, data=data, data_directory=data_dir, bits=bits)
         if as_json:
@@ -81,13 +83,6 @@ def _print(output: Console, net: Description) -> None:
         _print_scores(output, net.result)
     for note in net.notes:
         output.print(f"{note}", soft_wrap=True)
-
-
-def _refuse(net: str, **options: object) -> None:
-    """Refuse options that would change nothing of what is shown of a spiking net."""
-    for name, value in options.items():
-        if value is not None:
-            raise SpikingError(f"--{name.replace('_', '-')}: would change nothing; {net} is shown from its own files")
 
 
 def _print_spiking(output: Console, net: SpikingDescription) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,29 +48,18 @@ def spikes(
         print_measured(found, out, as_json=as_json)
 
 
-def training_keys(
-    faults: Sequence[str] | None, data: str | None, data_dir: Path | None, *, chips: int | None, epochs: int | None
-) -> dict[str, Any]:
-    """Return the keys of the training of a layered net that the options of ``ftnas train`` set."""
-    sections: dict[str, dict[str, Any]] = {
-        "campaign": {"chips": chips},
-        "data": {"name": data, "directory": None if data_dir is None else str(data_dir)},
-        "training": {"epochs": epochs},
-    }
-    given = {name: {key: value for key, value in keys.items() if value is not None} for name, keys in sections.items()}
-    return {**({"faults": list(faults)} if faults else {}), **{name: keys for name, keys in given.items() if keys}}
-
-
 def print_layers(result: dict[str, Any], out: Path, *, as_json: bool) -> None:
     """Print how good a trained layered net is, on its own chip if it was trained for one, and where it is."""
     if as_json:
         return print_json({**result, "folder": str(out)})
+    from ftnas.report import wording
+
     chip = result["chip"] or {}
     named = {"on_chip": "chip, untrained", "bypassed": "synapses passed by", "trained": "chip, trained"}
     names = [words for key, words in named.items() if key in chip]
     rates = [f"at {rate['rate']:g}" for rate in result["rates"]]
     rows = table("network", "training", *map(right, ("clean", *names, *rates, "synapses", "spikes")))
-    scores = [f"{100 * r['mean']:.1f} ± {50 * (r['high'] - r['low']):.1f}" for r in result["rates"]]
+    scores = [wording.plus_minus(rate["mean"], rate["low"], rate["high"]) for rate in result["rates"]]
     worth = [f"{100 * chip[key]:.1f}" for key in named if key in chip]
     cost = (f"{result['synapses']:,}", f"{result['spikes']:.0f}")
     rows.add_row(result["label"], result["training"], f"{100 * result['clean']:.1f}", *worth, *scores, *cost)

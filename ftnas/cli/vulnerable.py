@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Option
 
-from ftnas.cli.campaigns import Bits, Data, DataDirectory, Net, Weights
 from ftnas.cli.mistakes import one_line_errors
+from ftnas.cli.options import Bits, Data, DataDirectory, Net, Weights
 from ftnas.cli.output import Json, console, print_json, print_table, print_warning, right, table
 
 if TYPE_CHECKING:

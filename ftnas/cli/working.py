@@ -8,19 +8,13 @@ from typing import Annotated
 import typer
 
 from ftnas.cli.mistakes import one_line_errors
+from ftnas.cli.options import Storage
 from ftnas.cli.output import Json, print_json
-
-STORAGE = typer.Option(
-    "--storage",
-    envvar="FTNAS_STORAGE",
-    help="Where search and workers meet: postgresql://, mysql://, sqlite:/// or grpc://HOST:PORT. By default a file of "
-    "the run folder.",
-)
 
 
 def worker(
     run: Annotated[Path, typer.Argument(help="The folder of a search, or a copy of it.")],
-    storage: Annotated[str | None, STORAGE] = None,
+    storage: Storage = None,
     data_dir: Annotated[
         Path | None, typer.Option("--data-dir", help="Where the data are on this machine, if elsewhere.")
     ] = None,

@@ -26,6 +26,7 @@ from ftnas.networks.correction_unit import CorrectionUnit
 from ftnas.networks.hardened import protect_
 from ftnas.networks.protection import Protection
 from ftnas.quantization import Unchanging, quantized_layers, tapped
+from ftnas.runtime import evaluating
 
 BATCH = 128
 CALIBRATION_IMAGES = 512
@@ -117,14 +118,11 @@ def calibrate_(model: nn.Module, images: Tensor) -> nn.Module:
     units = [m for m in model.modules() if isinstance(m, CorrectionUnit) and m.protection.method in LIMITS]
     if not units:
         return model
-    was_training = model.training
     for unit in units:
         unit.forget_()
-    with _watched(units), tapped(Unchanging()):
-        model.eval()
+    with _watched(units), tapped(Unchanging()), evaluating(model):
         for batch in images.split(BATCH):
             model(batch)
-    model.train(was_training)
     return model
 
 

@@ -245,13 +245,17 @@ def run_config(keys: Mapping[str, Any], source: Path, *, data_directory: Path | 
     Raises:
         ConfigError: a key, type or value is wrong; one line each.
     """
-    content = dict(keys)
-    data = content.get("data", {})
-    if data_directory is not None and isinstance(data, Mapping):
-        content["data"] = {**data, "directory": str(data_directory)}
+    content = with_data_directory(keys, data_directory)
     if isinstance(content.get("space"), str) and Path(content["space"]).suffix in (".yaml", ".yml"):
         content["space"] = str((source.parent / content["space"]).resolve())
     return validate(RunConfig, content, source=str(source))
+
+
+def with_data_directory(keys: Mapping[str, Any], directory: Path | None) -> dict[str, Any]:
+    """Return ``keys`` with ``directory``, if there is one, as ``data.directory``."""
+    data = keys.get("data", {})
+    is_changed = directory is not None and isinstance(data, Mapping)
+    return {**keys, "data": {**data, "directory": str(directory)}} if is_changed else dict(keys)
 
 
 def faults_and_rates(texts: Sequence[str]) -> tuple[list[str], list[float]]:

@@ -31,6 +31,7 @@ from ftnas.pipeline.evolution_config import GraphSearchConfig
 from ftnas.pipeline.progress import progress_bar
 from ftnas.pipeline.spiking_folder import open_folder
 from ftnas.pipeline.spiking_graphs import write_graph
+from ftnas.report import wording
 from ftnas.report.evolution import evolution_figures, evolution_page
 from ftnas.report.figures import write_figures
 from ftnas.search.candidates import Score
@@ -222,7 +223,7 @@ def net_rows(results: Row) -> tuple[tuple[str, ...], ...]:
 
 
 def _cells(net: Row, is_winner: bool) -> tuple[str, ...]:
-    scores = [f"{100 * fault['mean']:.1f} ± {50 * (fault['high'] - fault['low']):.1f}" for fault in net["faults"]]
+    scores = [wording.plus_minus(fault["mean"], fault["low"], fault["high"]) for fault in net["faults"]]
     name = f"{net['key']} (winner)" if is_winner else net["key"]
     return (
         name,

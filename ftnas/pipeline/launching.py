@@ -14,16 +14,9 @@ from ftnas.errors import LaunchError
 from ftnas.files import read_json, write_json, write_text
 from ftnas.holding import holding
 from ftnas.pipeline.config import TrainConfig
+from ftnas.pipeline.experiment_folder import CONFIG, MEASURED, ExperimentSummary, config_text
 from ftnas.pipeline.experiment_results import write_results
-from ftnas.pipeline.experiments import (
-    CONFIG,
-    MEASURED,
-    TRAININGS,
-    ExperimentConfig,
-    ExperimentSummary,
-    config_text,
-    open_experiment,
-)
+from ftnas.pipeline.experiments import TRAININGS, ExperimentConfig, open_experiment
 from ftnas.pipeline.launching_jobs import job_keys
 from ftnas.pipeline.launching_keeper import nni_server
 from ftnas.pipeline.launching_nni import SUCCEEDED, Trial, check_versions, records_of
@@ -85,7 +78,7 @@ def launch_experiment(config: ExperimentConfig, folder: Path, launch: Launch) ->
             if failed:
                 raise LaunchError(_told(failed, len(jobs)))
         found = [dict(read_json(folder / TRAININGS / name / MEASURED)) for name in trainings]
-        return ExperimentSummary(folder, write_results(config, folder, found))
+        return write_results(config, folder, found)
 
 
 def view_experiment(folder: Path, *, port: int, tell: Callable[[str], None]) -> None:

@@ -11,9 +11,8 @@ from typing import Any
 from ftnas.configuration import read_yaml, validate
 from ftnas.errors import LaunchError
 from ftnas.pipeline.config import TrainConfig
+from ftnas.pipeline.experiment_folder import CONFIG, FREE_KEYS
 from ftnas.pipeline.experiments import (
-    CONFIG,
-    FREE_KEYS,
     TRAININGS,
     ExperimentConfig,
     check_trainings,

@@ -12,7 +12,7 @@ from pydantic import Field, PlainSerializer, PlainValidator, ValidationError, fi
 
 from ftnas.configuration import Name, Section, validate
 from ftnas.errors import FaultError
-from ftnas.pipeline.config import DIRECTORIES, DataSettings, Recipe
+from ftnas.pipeline.config import DIRECTORIES, DataSettings, Recipe, with_data_directory
 from ftnas.search.choice_study import ChoiceStudySettings
 from ftnas.space import Decision
 from ftnas.spiking.dense.hardware_faults import AnyFault, parse_any
@@ -153,8 +153,4 @@ def layered_config(keys: Mapping[str, Any], source: Path, *, data_directory: Pat
     Raises:
         ConfigError: a key, type or value is wrong; one line each.
     """
-    content = dict(keys)
-    data = content.get("data", {})
-    if data_directory is not None and isinstance(data, Mapping):
-        content["data"] = {**data, "directory": str(data_directory)}
-    return validate(LayeredSearchConfig, content, source=str(source))
+    return validate(LayeredSearchConfig, with_data_directory(keys, data_directory), source=str(source))

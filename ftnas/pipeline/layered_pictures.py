@@ -8,7 +8,7 @@ from torch import Tensor
 from ftnas.report.layered_drawing import STRONGEST, DrawnLayer, layered_figure
 from ftnas.report.layered_raster import layered_raster_figure
 from ftnas.spiking.dense.network import SpikingNet
-from ftnas.spiking.dense.stored import membrane_step, stored_layers
+from ftnas.spiking.dense.stored import stored_layers
 
 
 def layered_drawing(net: SpikingNet, title: str) -> str:
@@ -23,7 +23,7 @@ def layered_drawing(net: SpikingNet, title: str) -> str:
         shape = "x".join(map(str, stage.neurons.shape))
         words = (
             f"{shape} neurons",
-            f"threshold {stored.threshold * membrane_step(net.spec):.3g}",
+            f"threshold {stored.threshold * net.spec.membrane_step:.3g}",
             f"{stored.codes.numel():,} weights of {stored.number.bits} bits",
         )
         layers.append(

@@ -14,7 +14,7 @@ from ftnas.pipeline.spiking_nets import TRAINED, graph_file, name_of, spiking_fi
 from ftnas.spiking.dense.json_file import facts_of, read_network_json
 from ftnas.spiking.dense.network import SpikingNet
 from ftnas.spiking.dense.nir_file import read_nir
-from ftnas.spiking.dense.stored import membrane_step, stored_layers
+from ftnas.spiking.dense.stored import stored_layers
 from ftnas.spiking.graph.network_file import Network, read_network
 
 MOST_LINES = 40  # of neurons and synapses that are listed
@@ -131,7 +131,7 @@ def _of_layers(file: Path, net: SpikingNet) -> SpikingDescription:
     for place, (stage, stored) in enumerate(zip(net.stages, stored_layers(net), strict=True)):
         last = place + 1 == len(net.stages)
         shape = "x".join(map(str, stage.neurons.shape))
-        threshold = f"{stored.threshold * membrane_step(spec):.3g}"
+        threshold = f"{stored.threshold * spec.membrane_step:.3g}"
         bits = (str(stored.number.bits), str(spec.membrane_bits))
         parts.append(("output" if last else str(place), shape, f"{stored.codes.numel():,}", threshold, *bits))
     head = ("layer", "neurons", "synapses", "threshold", "weight bits", "membrane bits")

@@ -7,16 +7,10 @@ from ftnas.quantization.converted import ConvertedLayer
 from ftnas.quantization.copies import RedundantCopy, inputs_of
 from ftnas.quantization.formats import FixedPoint, FloatWord, Number, Word
 from ftnas.quantization.host import left_on_device, stays_on_device
-from ftnas.quantization.layers import (
-    Blend,
-    LayerKind,
-    QuantizedConv2d,
-    QuantizedLayer,
-    QuantizedLinear,
-    QuantizedSum,
-)
+from ftnas.quantization.layers import QuantizedConv2d, QuantizedLinear, QuantizedSum
 from ftnas.quantization.listing import assume_ranges, quantized_layers, set_momentum, weighted_layers
 from ftnas.quantization.normalisation import MOMENTUM, CleanBatchNorm, CleanBatchNorm2d
+from ftnas.quantization.quantized_layer import Blend, LayerKind, QuantizedLayer
 from ftnas.quantization.rounding import power_of_two_above, snap, snap_, snap_learned
 from ftnas.quantization.storage import CodeHalf, Storage, WeightBound, WeightHalf, fixed_point, half_of, half_range
 from ftnas.quantization.taps import (

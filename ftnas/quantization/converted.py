@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ftnas.quantization.choices import Quantization
-from ftnas.quantization.layers import ONLY_ZEROS, QuantizedLayer
 from ftnas.quantization.normalisation import cleaned
+from ftnas.quantization.quantized_layer import ONLY_ZEROS, QuantizedLayer
 from ftnas.quantization.taps import skipped
 
 FloatLayer: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from ftnas.quantization.choices import Quantization
 from ftnas.quantization.converted import ConvertedLayer
 from ftnas.quantization.formats import FixedPoint, Number
-from ftnas.quantization.layers import Blend, QuantizedConv2d, QuantizedLayer, QuantizedLinear, QuantizedSum
+from ftnas.quantization.layers import QuantizedConv2d, QuantizedLinear, QuantizedSum
 from ftnas.quantization.normalisation import CleanBatchNorm, normalised_by_batch
+from ftnas.quantization.quantized_layer import Blend, QuantizedLayer
 from ftnas.quantization.storage import Storage
 from ftnas.quantization.taps import skipped
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ftnas.quantization.layers import QuantizedLayer
 from ftnas.quantization.normalisation import CleanBatchNorm
+from ftnas.quantization.quantized_layer import QuantizedLayer
 
 
 def set_momentum(model: nn.Module, momentum: float) -> None:

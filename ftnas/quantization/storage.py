@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ftnas.quantization.formats import FixedPoint, Number
 
 if TYPE_CHECKING:
-    from ftnas.quantization.layers import QuantizedLayer
+    from ftnas.quantization.quantized_layer import QuantizedLayer
 
 
 class Storage(nn.Module):

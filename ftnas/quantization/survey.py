@@ -15,8 +15,8 @@ from torch.nn.parameter import is_lazy
 
 from ftnas.errors import FaultError
 from ftnas.quantization.converted import FloatLayer, is_convertible
-from ftnas.quantization.layers import QuantizedLayer
 from ftnas.quantization.normalisation import is_plain_batch_norm
+from ftnas.quantization.quantized_layer import QuantizedLayer
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")

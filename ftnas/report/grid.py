@@ -20,16 +20,21 @@ LEGEND_LINE = 20.0
 DASHES = ("", "6 4", "2 4")
 
 
-def grid_csv(results: Results) -> str:
-    """Return one line for each combination, fault and rate: mean over seeds, interval, and each seed's mean."""
+def grid_csv(results: Results, *, single: Sequence[str] = ("clean", "zeros", "sharpness"), rate: str = "rate") -> str:
+    """Return one line for each combination, fault and rate: mean over seeds, interval, and each seed's mean.
+
+    Args:
+        results: of the experiment.
+        single: keys of the numbers that a row has but once.
+        rate: what the rate of these faults is called.
+    """
     text = io.StringIO()
     axes = list(results["axes"])
     seeds = [f"seed_{seed}" for seed in results["seeds"]]
     writer = csv.writer(text, lineterminator="\n")
-    measured = ["clean", "zeros", "sharpness", "fault", "rate", "accuracy", "low", "high"]
-    writer.writerow([*axes, *measured, *seeds])
+    writer.writerow([*axes, *single, "fault", rate, "accuracy", "low", "high", *seeds])
     for row in results["rows"]:
-        first = [*(row["options"][axis] for axis in axes), row["clean"], row["zeros"], row["sharpness"]]
+        first = [*(row["options"][axis] for axis in axes), *(row[key] for key in single)]
         for found in row["faults"]:
             writer.writerow(
                 [*first, found["fault"], found["rate"], found["mean"], found["low"], found["high"], *found["seeds"]]
@@ -46,7 +51,8 @@ def grid_markdown(results: Results) -> str:
     for row in results["rows"]:
         first = [*(row["options"][axis] for axis in axes)]
         single = [f"{100 * row['clean']:.1f}", f"{100 * row['zeros']:.0f} %", f"{row['sharpness']:.2f}"]
-        lines.append([*first, *single, *(_with_interval(found) for found in row["faults"])])
+        scores = [wording.plus_minus(found["mean"], found["low"], found["high"]) for found in row["faults"]]
+        lines.append([*first, *single, *scores])
     body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     seeds, chips = len(results["seeds"]), results["chips"]
     words = f"Accuracy in %, mean of {seeds} trainings on the same {chips} chips"
@@ -125,7 +131,8 @@ def _line(plot: Plot, found: Sequence[Row], colour: str, dash: str, title: str) 
     parts = [svg.polyline(points, colour=colour, width=1.8, dash=dash)]
     for at, one in zip(points, found, strict=True):
         ends = [plot.at(one["rate"], 100 * min(max(one[end], 0.0), 1.0)) for end in ("low", "high")]
-        words = f"{title}\nrate {wording.rate(one['rate'])}: {_with_interval(one)} %, {len(one['seeds'])} trainings"
+        score = wording.plus_minus(one["mean"], one["low"], one["high"])
+        words = f"{title}\nrate {wording.rate(one['rate'])}: {score} %, {len(one['seeds'])} trainings"
         whisker = svg.line(ends[0], ends[1], colour=colour, opacity=0.5)
         parts.append(svg.hover(words, whisker, svg.circle(at, 3, colour=colour)))
     return parts
@@ -147,8 +154,3 @@ def _legend(
 
 def _title(curve: tuple[str, ...]) -> str:
     return ", ".join(curve)
-
-
-def _with_interval(found: Row) -> str:
-    half = (found["high"] - found["low"]) / 2
-    return f"{100 * found['mean']:.1f} ± {100 * half:.1f}"

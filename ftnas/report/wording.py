@@ -22,6 +22,11 @@ def interval(low: float, high: float) -> str:
     return f"{100 * low:.1f} to {100 * high:.1f} %"
 
 
+def plus_minus(mean: float, low: float, high: float) -> str:
+    """Return a mean share and half of its interval in percent, such as ``93.1 ± 0.6``."""
+    return f"{100 * mean:.1f} ± {50 * (high - low):.1f}"
+
+
 def score(value: RateScore) -> str:
     """Return a score with its interval, for plain text."""
     return f"{percent(value.mean)} ({interval(value.low, value.high)})"

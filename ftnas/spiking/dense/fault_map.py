@@ -219,12 +219,13 @@ _FIELDS: Mapping[str, tuple[str, float, torch.dtype]] = {
 
 
 def _neuron_faults(faults: Sequence[PartFault], net: SpikingNet, shape: tuple[int, ...]) -> NeuronFaults:
-    grid = net.spec.membrane_limit / 2 ** (net.spec.membrane_bits - 1)
     tables: dict[str, Tensor] = {}
     for fault in faults:
         name, usual, dtype = _FIELDS[fault.kind]
         table = tables.setdefault(name, torch.full((net.spec.steps, math.prod(shape)), usual, dtype=dtype))
-        value = {"stuck": fault.value * grid}.get(fault.kind, 1 if dtype == torch.bool else fault.value)
+        value = {"stuck": fault.value * net.spec.membrane_step}.get(
+            fault.kind, 1 if dtype == torch.bool else fault.value
+        )
         table[_steps(fault, net).start : _steps(fault, net).stop, fault.element] = value
     device = next(net.parameters()).device
     return NeuronFaults(**{name: table.unflatten(1, shape).to(device) for name, table in tables.items()})

@@ -14,7 +14,7 @@ from ftnas.files import read_json, write_json
 from ftnas.quantization import FixedPoint
 from ftnas.spiking.dense.network import SpikingNet
 from ftnas.spiking.dense.specification import SpikingSpec
-from ftnas.spiking.dense.stored import StoredLayer, assembled, membrane_step, stored_layers
+from ftnas.spiking.dense.stored import StoredLayer, assembled, stored_layers
 
 SCHEMA = 1
 FORMAT = "ftnas spiking layers"
@@ -40,7 +40,7 @@ def network_dict(net: SpikingNet) -> dict[str, Any]:
         "specification": net.spec.model_dump(mode="json"),
         "image_shape": list(net.image_shape),
         "classes": net.classes,
-        "membrane_step": membrane_step(net.spec),
+        "membrane_step": net.spec.membrane_step,
         "layers": [_layer_dict(layer) for layer in stored_layers(net)],
     }
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from ftnas.quantization import FixedPoint
@@ -36,6 +35,8 @@ def mapped_around(net: SpikingNet, fault_map: FaultMap, images: Tensor) -> Spiki
     Raises:
         FaultError: the map is of another net.
     """
+    from scipy.optimize import linear_sum_assignment  # half a second that only this needs
+
     check_map(fault_map, net)
     twin = copy.deepcopy(net).eval()
     for layer in movable_layers(twin):

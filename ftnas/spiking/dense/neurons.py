@@ -64,8 +64,7 @@ class SpikingNeurons(nn.Module):
 
     def threshold_on_grid(self) -> Tensor:
         """Return the threshold as a code's value, at least one step of the grid; the gradient passes."""
-        step = self.spec.membrane_limit / 2 ** (self.spec.membrane_bits - 1)
-        return snap(self.threshold.clamp_min(step), self._register(0).feature_number())
+        return snap(self.threshold.clamp_min(self.spec.membrane_step), self._register(0).feature_number())
 
     def forward(self, currents: Tensor) -> tuple[Tensor, Tensor]:
         """Return spikes ``[N, T, ...]`` and the membranes after the last step, in thresholds, ``[N, ...]``."""

@@ -24,7 +24,7 @@ from ftnas.files import replacing
 from ftnas.quantization import FixedPoint
 from ftnas.spiking.dense.network import SpikingNet
 from ftnas.spiking.dense.specification import SpikingSpec
-from ftnas.spiking.dense.stored import StoredLayer, assembled, membrane_step, stored_layers
+from ftnas.spiking.dense.stored import StoredLayer, assembled, stored_layers
 from ftnas.untrusted import understood
 
 KEY = "ftnas"
@@ -118,7 +118,7 @@ def _neurons(nir: Any, spec: SpikingSpec, layer: StoredLayer, shape: tuple[int, 
     def full(value: float) -> Any:
         return np.full(shape, value, np.float32)
 
-    threshold = full(layer.threshold * membrane_step(spec))
+    threshold = full(layer.threshold * spec.membrane_step)
     if spec.leak == 1:
         return nir.IF(r=full(1), v_threshold=threshold)
     tau = 1 / (1 - spec.leak)

@@ -72,6 +72,11 @@ class SpikingSpec(Section):
         return Quantization(weight_bits=self.weight_bits, weight_range=Range.parse(self.weight_range))
 
     @property
+    def membrane_step(self) -> float:
+        """What one step of a membrane's code is worth."""
+        return float(self.membrane_limit / 2 ** (self.membrane_bits - 1))
+
+    @property
     def membrane_numbers(self) -> Quantization:
         """The numbers of membranes."""
         return Quantization(feature_bits=self.membrane_bits, feature_range=Range("fixed", self.membrane_limit))

@@ -31,11 +31,6 @@ class StoredLayer:
     threshold: int
 
 
-def membrane_step(spec: SpikingSpec) -> float:
-    """Return what one step of a membrane's code is worth."""
-    return float(spec.membrane_limit / 2 ** (spec.membrane_bits - 1))
-
-
 def on_host(number: Number) -> FixedPoint:
     """Return the format of a weight with its scales as plain numbers, wherever the weight is."""
     assert isinstance(number, FixedPoint), "a spiking net's specification knows integer weights only"
@@ -52,7 +47,7 @@ def stored_layers(net: SpikingNet) -> list[StoredLayer]:
     for stage in net.stages:
         number = stage.synapses.weight_number(stage.synapses.weight)
         number = on_host(number)
-        threshold = round(float(stage.neurons.threshold_on_grid()) / membrane_step(net.spec))
+        threshold = round(float(stage.neurons.threshold_on_grid()) / net.spec.membrane_step)
         codes, bias = number.encode(stage.synapses.weight).cpu(), stage.synapses.bias
         found.append(StoredLayer(codes, number, bias.detach().cpu().clone(), threshold))
     return found
@@ -84,5 +79,5 @@ def assembled(
         stage.synapses.weight.copy_(layer.number.decode(layer.codes))
         stage.synapses.bias.copy_(layer.bias)
         stage.synapses.stored_number = layer.number
-        stage.neurons.threshold.copy_(torch.tensor(layer.threshold * membrane_step(spec)))
+        stage.neurons.threshold.copy_(torch.tensor(layer.threshold * spec.membrane_step))
     return net.eval()

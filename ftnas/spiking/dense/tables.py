@@ -13,7 +13,7 @@ from ftnas.errors import ModelError
 from ftnas.quantization import FixedPoint
 from ftnas.spiking.dense.network import SpikingNet
 from ftnas.spiking.dense.specification import SpikingSpec
-from ftnas.spiking.dense.stored import StoredLayer, assembled, membrane_step, stored_layers
+from ftnas.spiking.dense.stored import StoredLayer, assembled, stored_layers
 
 NEURONS = ("layer", "neuron", "threshold", "bias", "weight_scale")
 SYNAPSES = ("layer", "target", "source", "row", "column", "weight", "code")
@@ -45,7 +45,7 @@ def c_tables(net: SpikingNet, name: str) -> str:
         "STEPS": spec.steps,
         "WEIGHT_BITS": spec.weight_bits,
         "MEMBRANE_BITS": spec.membrane_bits,
-        "MEMBRANE_STEP": f"{membrane_step(spec)!r}f",
+        "MEMBRANE_STEP": f"{spec.membrane_step!r}f",
         "LEAK": f"{spec.leak!r}f",
         "RESET_TO_ZERO": int(spec.reset == "zero"),
         "REFRACTORY": spec.refractory,
