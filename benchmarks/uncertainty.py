@@ -1,6 +1,6 @@
 """Whether a campaign's uncertainty is what it says, measured where the truth is known.
 
-    python benchmarks/uncertainty.py [--cache FOLDER] [--images N] [--campaigns N] [--chips N] [--only NET ...]
+    python benchmarks/uncertainty.py [--cache FOLDER] [--images N] [--campaigns N] [--chips N] [--seed N] [--only NET]
 
 8-bit nets for the 8x8 digits, two convolutions and a linear layer, are injected with each of their 30,272 single-bit
 weight faults, over all test images asked for. Campaigns that draw some of these faults are then simulated, thousands
@@ -66,21 +66,22 @@ class DigitsNet(nn.Module):
         return logits
 
 
-def converted(data: Data) -> nn.Module:
+def converted(data: Data, seed: int = 0) -> nn.Module:
     """Return a float net, trained on ``data`` and then quantised as a user's own would be."""
-    return place(quantize(trained(data, quantised=False), data[0]), CPU)
+    return place(quantize(trained(data, seed, quantised=False), data[0]), CPU)
 
 
-def trained(data: Data, *, quantised: bool = True, faults: Sequence[str] = ()) -> nn.Module:
-    """Return a net trained on ``data``, on faulty chips where there are ``faults``."""
-    with seeded("digits net"):
+def trained(data: Data, seed: int = 0, *, quantised: bool = True, faults: Sequence[str] = ()) -> nn.Module:
+    """Return a net trained on ``data``, on faulty chips where there are ``faults``; each seed gives another."""
+    key = f"digits net {seed}" if seed else "digits net"
+    with seeded(key):
         net = place(DigitsNet(quantised=quantised), CPU)
-    train(net, *data, settings=SETTINGS, faults=[parse_fault(fault) for fault in faults], key="digits net")
+    train(net, *data, settings=SETTINGS, faults=[parse_fault(fault) for fault in faults], key=key)
     return net.eval()
 
 
 # What is injected with every fault. The second has batch norm and power-of-two ranges, as those that a search trains.
-NETS: Mapping[str, Callable[[Data], nn.Module]] = {"converted": converted, "trained": trained}
+NETS: Mapping[str, Callable[[Data, int], nn.Module]] = {"converted": converted, "trained": trained}
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,11 +157,14 @@ def coverage_rows(truth: Truth, campaigns: int) -> list[Row]:
     critical, size = float(truth.is_critical.mean()), truth.population.size
     for n, goal in ((50, None), (200, 0.90), (1000, 0.93)):
         samples = list(draw_samples(truth, n, campaigns))
-        of_mean = [campaign.cluster_interval(truth.shares[s], CONFIDENCE, population=size) for s in samples]
+        of_mean = [campaign.fault_interval(truth.shares[s], CONFIDENCE, population=size) for s in samples]
+        by_t = [campaign.cluster_interval(truth.shares[s], CONFIDENCE, population=size) for s in samples]
         events = [int(truth.is_critical[s].sum()) for s in samples]
         of_share = [campaign.wilson(event, n, CONFIDENCE, population=size) for event in events]
         what = f"coverage, {n:,} faults: share of"
         rows.append(Row(f"{what} changed answers", holds(of_mean, truth.mean), goal, True))
+        rows.append(Row(f"{what} changed answers, by t alone", holds(by_t, truth.mean)))
+        rows.append(Row(f"median width, {n:,} faults, over that by t alone", width(of_mean) / width(by_t)))
         rows.append(Row(f"{what} critical faults (Wilson)", holds(of_share, critical), goal, True))
     return rows
 
@@ -175,6 +179,11 @@ def draw_samples(truth: Truth, n: int, campaigns: int) -> Iterator[NDArray[np.in
 def holds(intervals: Sequence[campaign.Interval], truth: float) -> float:
     """Return the share of ``intervals`` that hold ``truth``."""
     return sum(interval.low <= truth <= interval.high for interval in intervals) / len(intervals)
+
+
+def width(intervals: Sequence[campaign.Interval]) -> float:
+    """Return the median width of ``intervals``."""
+    return float(np.median([interval.high - interval.low for interval in intervals]))
 
 
 def allocation_rows(truth: Truth, campaigns: int) -> list[Row]:
@@ -227,8 +236,10 @@ def rate_rows(found: Reals) -> list[Row]:
     """
     rows = [Row(f"accuracy at {rate:g}", float(found[index].mean())) for index, rate in enumerate(RATES)]
     for low, high, goal in PAIRS:
-        title = f"variance of {RATES[low]:g} against {RATES[high]:g}, nested / independent chips"
-        rows.append(Row(title, shared_variance(found[low], found[high]), goal))
+        what, one, other = f"{RATES[low]:g} against {RATES[high]:g}", found[low], found[high]
+        rows.append(Row(f"deviation of the second over the first, {what}", float(other.std() / one.std())))
+        rows.append(Row(f"correlation, {what}", float(np.corrcoef(one, other)[0, 1])))
+        rows.append(Row(f"variance of {what}, nested / independent chips", shared_variance(one, other), goal))
     return rows
 
 
@@ -267,6 +278,7 @@ def main() -> None:
     parser.add_argument("--campaigns", type=parse_count, default=4000, help="simulated campaigns (default: 4000)")
     parser.add_argument("--chips", type=parse_count, default=1000, help="chips of a comparison (default: 1000)")
     parser.add_argument("--only", nargs="+", choices=NETS, default=[*NETS], help="nets (default: all)")
+    parser.add_argument("--seed", type=int, default=0, help="of the nets' trainings (default: 0)")
     options = parser.parse_args()
     digits = load_data("digits")
     training = (digits.train_images, digits.train_labels)
@@ -274,12 +286,13 @@ def main() -> None:
     settings = f"images: {len(data[0])}, campaigns: {options.campaigns}, chips: {options.chips}"
     found = {}
     for name in options.only:
-        net = NETS[name](training)
+        net = NETS[name](training, options.seed)
         truth, found[name] = inject_everything(net, data, options.cache), accuracies(net, data, options.chips)
         rows = [*truth_rows(truth), *coverage_rows(truth, options.campaigns)]
         rows += [*allocation_rows(truth, options.campaigns), *rate_rows(found[name])]
         print_rows(HEADINGS, [row.texts() for row in rows], f"{name}: {truth.population.size:,} faults, {settings}")
-    found["trained under faults"] = accuracies(trained(training, faults=[TRAINING_FAULT]), data, options.chips)
+    under_faults = trained(training, options.seed, faults=[TRAINING_FAULT])
+    found["trained under faults"] = accuracies(under_faults, data, options.chips)
     print_rows(HEADINGS, [row.texts() for row in net_rows(found)], settings)
 
 

@@ -8,24 +8,21 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from fault_population import IMAGES, fault_population
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from ftnas.campaign.allocation import neyman, pilot_deviations
+from ftnas.campaign.fault_intervals import stratified_interval
 from ftnas.campaign.intervals import (
     Interval,
     bootstrap_t,
     clopper_pearson,
     cluster_interval,
-    stratified_interval,
-    stratified_mean,
     student_interval,
     two_way_interval,
     wilson,
 )
-from ftnas.campaign.moments import Part, largest_unseen, skewed_t
 from ftnas.campaign.sample_size import normal_quantile, zero_event_bound
 from ftnas.errors import CampaignError
 
@@ -209,72 +206,6 @@ def test_the_bootstrap_of_few_unlike_units_is_wide_instead_of_wrong() -> None:
     assert bootstrap_t([0.0] * 20, 0.95, generator()) == cluster_interval([0.0] * 20)
 
 
-# Strata
-
-
-@given(UNEQUAL, UNEQUAL)
-def test_two_strata_have_welchs_degrees_of_freedom(first: list[float], second: list[float]) -> None:
-    assume(np.var(first) > 1e-4 and np.var(second) > 1e-4)
-    parts = [Part(float(np.var(x, ddof=1)) / len(x), 0.0, len(x) - 1) for x in (first, second)]
-    expected = stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.9)
-    found = skewed_t(float(np.mean(first) - np.mean(second)), parts, 0.9)
-    assert found == pytest.approx((expected.low, expected.high), abs=1e-9)
-
-
-@given(UNEQUAL, st.integers(0, 100), CONFIDENCES)
-def test_one_stratum_is_no_stratum(units: list[float], more: int, confidence: float) -> None:
-    size = len(units) + more
-    one, none = stratified_interval([(size, units)], confidence), cluster_interval(units, confidence, population=size)
-    assert (one.low, one.high) == pytest.approx((none.low, none.high), abs=1e-9)
-
-
-def test_strata_weigh_by_their_size() -> None:
-    assert stratified_mean([(100, [0.0, 0.2]), (300, [0.5])]) == pytest.approx(0.4)
-    # By hand: the variance of the mean is sum W^2 s^2 / n (1 - n / N).
-    strata = [(10, [0.2, 0.4]), (40, [0.1, 0.5])]
-    variance = 0.2**2 * 0.02 / 2 * 0.8 + 0.8**2 * 0.08 / 2 * 0.95
-    degrees = variance**2 / ((0.2**2 * 0.02 / 2 * 0.8) ** 2 + (0.8**2 * 0.08 / 2 * 0.95) ** 2)
-    half = stats.t.ppf(0.9, degrees) * math.sqrt(variance)
-    interval = stratified_interval(strata, 0.8)
-    assert (interval.low, interval.high) == pytest.approx((max(0, 0.3 - half), 0.3 + half), abs=1e-9)
-
-
-def test_a_stratum_of_equal_units_is_not_certain() -> None:
-    varied = generator(0).random(50)
-    silent = stratified_interval([(1000, varied), (1000, [0.0] * 5)])
-    known = stratified_interval([(1000, varied), (1000, [0.0] * 1000)])
-    assert silent.high - silent.low > 1.01 * (known.high - known.low)
-
-
-@given(st.lists(st.tuples(st.integers(2, 50), st.integers(0, 1000)), min_size=1, max_size=5), CONFIDENCES)
-def test_nothing_seen_anywhere_leaves_what_the_least_watched_stratum_can_hide(
-    rows: list[tuple[int, int]], confidence: float
-) -> None:
-    strata = [(n + more, [0.0] * n) for n, more in rows]
-    total = sum(size for size, _ in strata)
-    interval = stratified_interval(strata, confidence)
-    alone = max(zero_event_bound(len(units), confidence, size) * size / total for size, units in strata)
-    assert interval.low == 0
-    assert interval.high >= alone - 1e-9
-
-
-@pytest.mark.parametrize(("gains", "counts"), [((0.5, 0.5), (20, 20)), ((0.1, 0.9), (5, 50)), ((0.9, 0.1), (3, 90))])
-def test_the_most_that_two_strata_can_hide_is_found(gains: tuple[float, float], counts: tuple[int, int]) -> None:
-    first = np.linspace(0, 1 - 0.05 ** (1 / counts[0]), 100_001)
-    second = 1 - (0.05 / (1 - first) ** counts[0]) ** (1 / counts[1])
-    best = (gains[0] * first + gains[1] * second).max()
-    assert largest_unseen(gains, counts, 0.95) == pytest.approx(best, abs=1e-6)
-
-
-def test_a_pilot_stands_for_itself_and_the_rest_for_what_it_left() -> None:
-    strata = [(10, [1.0, 1.0, 0.5, 0.0]), (4, [1.0, 0.0, 0.0, 0.0])]
-    assert stratified_mean(strata, pilot=[2, 4]) == pytest.approx((2 * 1.0 + 8 * 0.25 + 1.0) / 14)
-    rest = stratified_interval([(8, [0.5, 0.0])], bounds=(-100, 100))
-    whole = stratified_interval(strata, pilot=[2, 4], bounds=(-100, 100))
-    assert whole.high - whole.low == pytest.approx((rest.high - rest.low) * 8 / 14)
-    assert stratified_interval([(3, [0.1, 0.2, 0.6])], pilot=[3]).method == "exhaustive"
-
-
 # Two ways
 
 
@@ -338,27 +269,6 @@ def test_faults_times_images_is_the_wrong_count() -> None:
     assert coverage(naive, 200, campaigns=400) < 0.85
 
 
-def adaptive_campaign(draw: np.random.Generator, n: int, pilot: int) -> list[tuple[int, NDArray[np.float64]]]:
-    """Return the units by bit: a pilot of each, then as many as Neyman gives."""
-    order = [draw.permutation(bits) for bits in fault_population()]
-    deviations = pilot_deviations([units[:pilot] for units in order])
-    shared = neyman([len(units) for units in order], deviations, n, floor=pilot + 2)
-    return [(len(units), units[:given]) for units, given in zip(order, shared, strict=True)]
-
-
-def test_neyman_with_its_pilot_is_unbiased_covers_and_saves_faults() -> None:
-    n, pilot, campaigns = 1000, 20, 800
-    faults, draw = fault_population().ravel(), generator(4)
-    runs = [adaptive_campaign(draw, n, pilot) for _ in range(campaigns)]
-    means = np.array([stratified_mean(run, pilot=[pilot] * 8) for run in runs])
-    assert abs(means.mean() - faults.mean()) < 3 * means.std() / math.sqrt(campaigns)
-    intervals = [stratified_interval(run, pilot=[pilot] * 8) for run in runs]
-    assert np.mean([i.low <= faults.mean() <= i.high for i in intervals]) >= 0.93
-    # Pilot included, and against simple random sampling of as many faults.
-    assert means.var() / (faults.var() / n * (1 - n / faults.size)) < 0.65
-    assert np.mean([stratified_mean(run) for run in runs]) < faults.mean()  # the pilot counted with the rest
-
-
 @pytest.mark.parametrize(
     ("call", "named"),
     [
@@ -372,10 +282,6 @@ def test_neyman_with_its_pilot_is_unbiased_covers_and_saves_faults() -> None:
         (lambda: cluster_interval([0.5, math.nan]), "unit_means: 1 are not finite"),
         (lambda: cluster_interval([0.5, 1.5]), "unit_means: 0.5 to 1.5"),
         (lambda: cluster_interval([0.5, 0.6], population=1), "n: 2"),
-        (lambda: stratified_interval([]), "strata: 0"),
-        (lambda: stratified_interval([(10, [])]), "strata: number 0 has 0 units"),
-        (lambda: stratified_interval([(10, [0.1, 0.2])], pilot=[2]), "2 of them the pilot"),
-        (lambda: stratified_mean([(10, [0.1, 0.2])], pilot=[1, 1]), "strata: 1, with pilots for 2"),
         (lambda: two_way_interval([0.1, 0.2], [0.5, 0.6]), "image_means: "),
     ],
 )

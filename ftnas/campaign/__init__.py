@@ -9,13 +9,12 @@ from ftnas.campaign.attack import ChipResult, RateResult
 from ftnas.campaign.chips import run
 from ftnas.campaign.engine import RECORDS, Shard
 from ftnas.campaign.estimates import Estimate
+from ftnas.campaign.fault_intervals import fault_interval, stratified_interval, stratified_mean
 from ftnas.campaign.intervals import (
     Interval,
     bootstrap_t,
     clopper_pearson,
     cluster_interval,
-    stratified_interval,
-    stratified_mean,
     two_way_interval,
     wilson,
 )
@@ -68,6 +67,7 @@ __all__ = [
     "cluster_interval",
     "critical",
     "document",
+    "fault_interval",
     "faulty_state_dict",
     "growing_schedule",
     "layer_bit_rows",

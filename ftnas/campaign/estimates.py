@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ftnas.campaign.intervals import SHARE, Bounds, Interval, cluster_interval, stratified_interval, stratified_mean
+from ftnas.campaign.fault_intervals import fault_interval, stratified_interval, stratified_mean
+from ftnas.campaign.intervals import SHARE, Bounds, Interval, cluster_interval
 
 DROP: Bounds = (-1.0, 1.0)  # faults may help
 
@@ -43,8 +44,11 @@ def bounds_of(outcome: str) -> Bounds:
 def estimate(
     unit_means: Sequence[float], confidence: float, *, population: int | None = None, bounds: Bounds = SHARE
 ) -> Estimate:
-    """Return the estimate from one number a unit, drawn without replacement from ``population`` (None: without end)."""
-    interval = cluster_interval(unit_means, confidence, population=population, bounds=bounds)
+    """Return the estimate from one number a unit: chips (None: without end), or faults drawn from ``population``."""
+    if population is None:
+        interval = cluster_interval(unit_means, confidence, bounds=bounds)
+    else:
+        interval = fault_interval(unit_means, confidence, population=population, bounds=bounds)
     return Estimate(float(np.mean(unit_means)), interval, len(unit_means), min(unit_means), max(unit_means))
 
 

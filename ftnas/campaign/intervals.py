@@ -4,9 +4,9 @@
 under one fault are strongly correlated; to count them as trials covers 77 to 80 % at a nominal 95 % (measured on a
 net with all 30,272 faults injected), and no number of images helps.
 
-Yes or no of each unit (is this fault critical?) goes to ``wilson`` or ``clopper_pearson``, numbers to
-``cluster_interval`` or, by strata, ``stratified_interval``. Wald's p +- z sqrt(p q / n) is not offered: it covers
-60 % at p = 0.92 % and n = 100.
+Yes or no of each unit (is this fault critical?) goes to ``wilson`` or ``clopper_pearson``, numbers of chips to
+``cluster_interval``, numbers of single faults to ``ftnas.campaign.fault_intervals``. Wald's p +- z sqrt(p q / n) is
+not offered: it covers 60 % at p = 0.92 % and n = 100.
 """
 
 from __future__ import annotations
@@ -17,20 +17,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import binomtest
+from scipy.special import betaincinv
 
 from ftnas.campaign.moments import (
     Moments,
-    Stratum,
     Weighted,
-    after_pilot,
     hypergeometric_ends,
     moments_of,
     part_of,
     resampled_t,
     skewed_t,
     unseen_reach,
-    with_spread,
 )
 from ftnas.campaign.sample_size import CONFIDENCE, check_count, check_open, normal_quantile
 from ftnas.errors import CampaignError
@@ -76,13 +73,14 @@ def wilson(events: int, n: int, confidence: float = CONFIDENCE, population: int 
     _check_events(events, n, population)
     if n == population:
         return Interval(events / n, events / n, confidence, "exhaustive")
-    if population is None:
-        ends = binomtest(events, n).proportion_ci(confidence, method="wilson")
-        return Interval(float(ends.low), float(ends.high), confidence, "Wilson")
     z2, share = normal_quantile(confidence) ** 2, events / n
-    size = n * (population - 1) / (population - n)
+    size = n if population is None else n * (population - 1) / (population - n)
     centre = (share + z2 / (2 * size)) / (1 + z2 / size)
     half = math.sqrt(z2 * (share * (1 - share) / size + z2 / (4 * size**2))) / (1 + z2 / size)
+    if population is None:
+        # Rounding would leave something of an end that is exactly 0 or 1.
+        ends = centre - half if events else 0.0, centre + half if events < n else 1.0
+        return Interval(*ends, confidence, "Wilson")
     # What was seen is certain: no fewer events than were found, no fewer units without.
     low, high = max(centre - half, events / population), min(centre + half, 1 - (n - events) / population)
     return Interval(min(low, share), max(high, share), confidence, "Wilson, finite population")
@@ -100,8 +98,11 @@ def clopper_pearson(events: int, n: int, confidence: float = CONFIDENCE, populat
     check_open("confidence", confidence)
     _check_events(events, n, population)
     if population is None:
-        ends = binomtest(events, n).proportion_ci(confidence, method="exact")
-        return Interval(float(ends.low), float(ends.high), confidence, "Clopper-Pearson")
+        error = (1 - confidence) / 2
+        # The binomial's tails are incomplete beta functions of the share.
+        lowest = float(betaincinv(events, n - events + 1, error)) if events else 0.0
+        highest = float(betaincinv(events + 1, n - events, 1 - error)) if events < n else 1.0
+        return Interval(lowest, highest, confidence, "Clopper-Pearson")
     low, high = hypergeometric_ends(events, n, (1 - confidence) / 2, population)
     # The share found need not be a whole number of the population's units, and lies inside all the same.
     outer = min(low / population, events / n), max(high / population, events / n)
@@ -116,11 +117,11 @@ def student_interval(
     Raises:
         CampaignError: an argument is out of its range.
     """
-    sample = _checked(unit_means, confidence, population, bounds)
+    sample = checked(unit_means, confidence, population, bounds)
     if sample.n < 2 and population != 1:
         return Interval(*bounds, confidence, "one unit")
     ends = skewed_t(sample.mean, [part_of(sample, population=population)], confidence, skewed=False)
-    return _clipped(ends, confidence, "t over units", bounds)
+    return clipped(ends, confidence, "t over units", bounds)
 
 
 def cluster_interval(
@@ -147,13 +148,13 @@ def cluster_interval(
     Raises:
         CampaignError: an argument is out of its range.
     """
-    sample = _checked(unit_means, confidence, population, bounds)
+    sample = checked(unit_means, confidence, population, bounds)
     if sample.n == population:
         return Interval(sample.mean, sample.mean, confidence, "exhaustive")
     if sample.variance == 0:
-        return _unseen(sample.mean, [(1.0, sample, population)], confidence, bounds)
+        return unseen(sample.mean, [(1.0, sample, population)], confidence, bounds)
     ends = skewed_t(sample.mean, [part_of(sample, population=population)], confidence)
-    return _clipped(ends, confidence, "t over units, corrected for skewness", bounds)
+    return clipped(ends, confidence, "t over units, corrected for skewness", bounds)
 
 
 def bootstrap_t(
@@ -173,65 +174,14 @@ def bootstrap_t(
     Raises:
         CampaignError: an argument is out of its range.
     """
-    sample = _checked(unit_means, confidence, population, bounds)
+    sample = checked(unit_means, confidence, population, bounds)
     if sample.variance == 0 or sample.n == population:
         return cluster_interval(unit_means, confidence, population=population, bounds=bounds)
     t = resampled_t(np.asarray(unit_means, np.float64), sample.mean, generator, resamples)
     error = math.sqrt(part_of(sample, population=population).variance)
     tail = max(1, int((resamples + 1) * (1 - confidence) / 2))
     ends = sample.mean - error * float(t[-tail]), sample.mean - error * float(t[tail - 1])
-    return _clipped(ends, confidence, f"bootstrap t over units, {resamples} resamples", bounds)
-
-
-def stratified_interval(
-    strata: Sequence[Stratum], confidence: float = CONFIDENCE, *, pilot: Sequence[int] = (), bounds: Bounds = SHARE
-) -> Interval:
-    """Return the interval of ``stratified_mean``, the mean over all units of all strata.
-
-    Each stratum weighs by its size, its units were drawn without replacement; t as in ``cluster_interval``, with
-    Satterthwaite's degrees of freedom. A stratum whose n units are all equal does not count as certain: it borrows
-    a variance of 1/n of the mean one of all strata.
-
-    Args:
-        strata: size N_h and unit means ``[n_h]`` of each, in the order drawn.
-        confidence: in (0, 1).
-        pilot: see ``stratified_mean``.
-        bounds: what a unit can be at least and at most.
-
-    Raises:
-        CampaignError: an argument is out of its range.
-    """
-    check_open("confidence", confidence)
-    total = sum(size for size, _ in strata)
-    known, rest = after_pilot(strata, pilot)
-    samples = [(size / total, _checked(units, confidence, size, bounds), size) for size, units in rest]
-    mean = math.fsum([known / total, *(weight * sample.mean for weight, sample, _ in samples)])
-    if all(sample.n == size for _, sample, size in samples):
-        return Interval(mean, mean, confidence, "exhaustive")
-    if not any(sample.variance for _, sample, _ in samples):
-        return _unseen(mean, samples, confidence, bounds)
-    pooled = math.fsum(weight * sample.variance for weight, sample, _ in samples)
-    parts = [part_of(with_spread(sample, pooled), weight=weight, population=size) for weight, sample, size in samples]
-    method = f"t over units of {len(strata)} strata, corrected for skewness"
-    return _clipped(skewed_t(mean, parts, confidence), confidence, method, bounds)
-
-
-def stratified_mean(strata: Sequence[Stratum], *, pilot: Sequence[int] = ()) -> float:
-    """Return the mean over all units of all strata, of size N_h and unit means ``[n_h]`` each: sum N_h q_h / N.
-
-    Args:
-        strata: size N_h and unit means ``[n_h]`` of each, in the order drawn.
-        pilot: how many units at the front of each stratum decided how many came after them. Those stand for
-            themselves alone, and the rest for what the pilot left. Counted with the rest they would bias the mean,
-            since a pilot that found nothing is followed by few units to correct it: by -1 % with 20 of 125 units a
-            stratum, -4 % with 10 of 25, which the interval then missed 10 % of the time (measured).
-
-    Raises:
-        CampaignError: a stratum has no unit, or none after its pilot.
-    """
-    total = sum(size for size, _ in strata)
-    known, rest = after_pilot(strata, pilot)
-    return math.fsum([known / total, *(size / total * moments_of(units).mean for size, units in rest)])
+    return clipped(ends, confidence, f"bootstrap t over units, {resamples} resamples", bounds)
 
 
 def two_way_interval(
@@ -257,18 +207,18 @@ def two_way_interval(
     Raises:
         CampaignError: an argument is out of its range.
     """
-    units = _checked(unit_means, confidence, population, bounds)
-    images = _checked(image_means, confidence, None, bounds)
+    units = checked(unit_means, confidence, population, bounds)
+    images = checked(image_means, confidence, None, bounds)
     if not math.isclose(units.mean, images.mean, rel_tol=1e-6, abs_tol=1e-9):
         raise CampaignError(
             f"image_means: their mean is {images.mean}, that of unit_means {units.mean}; allowed is one"
         )
     if not units.variance and not images.variance:
         fewest = min(units, images, key=lambda sample: sample.n)
-        return _unseen(units.mean, [(1.0, fewest, None)], confidence, bounds)
+        return unseen(units.mean, [(1.0, fewest, None)], confidence, bounds)
     parts = [part_of(units, population=population), part_of(images)]
     method = "t over units and images, corrected for skewness"
-    return _clipped(skewed_t(units.mean, parts, confidence), confidence, method, bounds)
+    return clipped(skewed_t(units.mean, parts, confidence), confidence, method, bounds)
 
 
 def _check_events(events: int, n: int, population: int | None) -> None:
@@ -277,7 +227,12 @@ def _check_events(events: int, n: int, population: int | None) -> None:
         raise CampaignError(f"events: {events} of {n} units; allowed is 0 to {n}")
 
 
-def _checked(unit_means: ArrayLike, confidence: float, population: int | None, bounds: Bounds) -> Moments:
+def checked(unit_means: ArrayLike, confidence: float, population: int | None, bounds: Bounds) -> Moments:
+    """Return the moments of ``unit_means`` ``[n]``, which must lie within ``bounds`` and be no more than there are.
+
+    Raises:
+        CampaignError: an argument is out of its range.
+    """
     check_open("confidence", confidence)
     sample = moments_of(unit_means)
     check_count(sample.n, population)
@@ -287,11 +242,12 @@ def _checked(unit_means: ArrayLike, confidence: float, population: int | None, b
     return sample
 
 
-def _unseen(mean: float, samples: Sequence[Weighted], confidence: float, bounds: Bounds) -> Interval:
+def unseen(mean: float, samples: Sequence[Weighted], confidence: float, bounds: Bounds) -> Interval:
     """Return the interval of ``mean`` where no stratum shows any spread."""
     ends = mean - unseen_reach(samples, bounds[0], confidence), mean + unseen_reach(samples, bounds[1], confidence)
-    return _clipped(ends, confidence, "equal units: what as many may have left unseen", bounds)
+    return clipped(ends, confidence, "equal units: what as many may have left unseen", bounds)
 
 
-def _clipped(ends: tuple[float, float], confidence: float, method: str, bounds: Bounds) -> Interval:
+def clipped(ends: tuple[float, float], confidence: float, method: str, bounds: Bounds) -> Interval:
+    """Return the interval with the ends ``(low, high)``, neither beyond ``bounds``."""
     return Interval(max(ends[0], bounds[0]), min(ends[1], bounds[1]), confidence, method)

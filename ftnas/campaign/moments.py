@@ -9,9 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
 from scipy.special import stdtrit
-from scipy.stats import hypergeom
 
 from ftnas.errors import CampaignError
 
@@ -130,6 +128,8 @@ def largest_unseen(gains: Sequence[float], counts: Sequence[int], confidence: fl
     largest = max(gains, default=0.0)
     if not largest:
         return 0.0
+    from scipy.optimize import brentq  # half a second that few campaigns need
+
     # Relative to the largest, so that no quotient overflows; what is left out could add 1e-12 of it.
     pairs = [(gain / largest, n) for gain, n in zip(gains, counts, strict=True) if gain > 1e-12 * largest]
     target = math.log1p(-confidence)
@@ -180,6 +180,8 @@ def resampled_t(units: Reals, mean: float, generator: np.random.Generator, resam
 
 def hypergeometric_ends(events: int, n: int, error: float, population: int) -> tuple[int, int]:
     """Return the fewest and the most units with an event that the population may hold."""
+    from scipy.stats import hypergeom  # nearly a second that few campaigns need
+
     least, most = events, population - (n - events)
     low = _first(least, most, lambda held: float(hypergeom.sf(events - 1, population, held, n)) > error)
     high = _first(low, most + 1, lambda held: held > most or float(hypergeom.cdf(events, population, held, n)) <= error)

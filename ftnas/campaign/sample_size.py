@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from ftnas.errors import CampaignError
 
@@ -120,7 +120,7 @@ def zero_event_bound(n: int, confidence: float = CONFIDENCE, population: int | N
 
 def normal_quantile(confidence: float) -> float:
     """Return t with a standard normal within plus or minus t with probability ``confidence``."""
-    return float(norm.isf((1 - check_open("confidence", confidence)) / 2))
+    return -float(ndtri((1 - check_open("confidence", confidence)) / 2))
 
 
 def check_open(name: str, value: float) -> float:

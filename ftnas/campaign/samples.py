@@ -50,7 +50,7 @@ class Sample:
         confidence: at which its intervals are to be taken.
         units: the records.
         asked: how many there are to be.
-        pilot: how many at the front decided how many came after them (see ``intervals.stratified_mean``).
+        pilot: how many at the front decided how many came after them (see ``fault_intervals.stratified_mean``).
     """
 
     stratum: Stratum

@@ -17,9 +17,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.special import ndtr
-from scipy.stats import norm
 
 from ftnas.campaign.sample_size import check_open, normal_quantile
 from ftnas.errors import CampaignError
@@ -41,7 +39,7 @@ def _pocock(error: float, time: float, part: float) -> float:
 
 def _obrien_fleming(error: float, time: float, part: float) -> float:
     # Half the error on each side, as tables of two-sided bounds have it.
-    return 4 * float(norm.sf(normal_quantile(1 - error / 2) / math.sqrt(time)))
+    return 4 * float(ndtr(-normal_quantile(1 - error / 2) / math.sqrt(time)))
 
 
 # (overall error, share of the largest campaign's units, share of the looks) -> error spent up to and with this look.
@@ -91,7 +89,7 @@ class Looks:
         """
         if not 0 <= look < len(self.schedule):
             raise CampaignError(f"look: {look} of {len(self.schedule)}; allowed is 0 to {len(self.schedule) - 1}")
-        return 1 - 2 * float(norm.sf(self.quantiles[look]))
+        return 1 - 2 * float(ndtr(-self.quantiles[look]))
 
     @property
     def quantiles(self) -> tuple[float, ...]:
@@ -146,6 +144,7 @@ def _information(n: int, population: int | None) -> float:
 
 def _end(nodes: Reals, mass: Reals, step: float, error: float) -> float:
     """Return the bound that the sum, so far spread over ``nodes``, leaves in its next step with chance ``error``."""
+    from scipy.optimize import brentq  # half a second that only campaigns with looks need
 
     def excess(end: float) -> float:
         outside = ndtr((nodes - end) / step) + ndtr((-end - nodes) / step)
