@@ -71,12 +71,19 @@ def converted(data: Data, seed: int = 0) -> nn.Module:
     return place(quantize(trained(data, seed, quantised=False), data[0]), CPU)
 
 
-def trained(data: Data, seed: int = 0, *, quantised: bool = True, faults: Sequence[str] = ()) -> nn.Module:
+def trained(
+    data: Data,
+    seed: int = 0,
+    *,
+    quantised: bool = True,
+    faults: Sequence[str] = (),
+    settings: TrainingSettings = SETTINGS,
+) -> nn.Module:
     """Return a net trained on ``data``, on faulty chips where there are ``faults``; each seed gives another."""
     key = f"digits net {seed}" if seed else "digits net"
     with seeded(key):
         net = place(DigitsNet(quantised=quantised), CPU)
-    train(net, *data, settings=SETTINGS, faults=[parse_fault(fault) for fault in faults], key=key)
+    train(net, *data, settings=settings, faults=[parse_fault(fault) for fault in faults], key=key)
     return net.eval()
 
 
@@ -291,8 +298,10 @@ def main() -> None:
         rows = [*truth_rows(truth), *coverage_rows(truth, options.campaigns)]
         rows += [*allocation_rows(truth, options.campaigns), *rate_rows(found[name])]
         print_rows(HEADINGS, [row.texts() for row in rows], f"{name}: {truth.population.size:,} faults, {settings}")
-    under_faults = trained(training, options.seed, faults=[TRAINING_FAULT])
-    found["trained under faults"] = accuracies(under_faults, data, options.chips)
+    for name, clip in (("trained under faults", SETTINGS.clip), ("trained under faults, weights not clipped", "none")):
+        under = SETTINGS.model_copy(update={"clip": clip})
+        net = trained(training, options.seed, faults=[TRAINING_FAULT], settings=under)
+        found[name] = accuracies(net, data, options.chips)
     print_rows(HEADINGS, [row.texts() for row in net_rows(found)], settings)
 
 
