@@ -7,6 +7,7 @@ tries so many random inputs on a reader, or on all, and ends with 1 at the first
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import resource
 import signal
@@ -28,6 +29,7 @@ from ftnas.errors import ConfigError, FtnasError
 
 SECONDS = 10  # of the processor, for one input
 WAITING = 120  # seconds by the clock: a busy machine is no fault of a reader's, a wait without end is
+HANGING = 180  # seconds after which the process ends, since a loop in a library's C code hears no signal
 MEMORY = 2**30  # bytes that one input may make the process grow by
 MACHINE = 6 * 2**30  # bytes of addresses beyond which nothing is given, so that a mistake does not stop the machine
 
@@ -38,7 +40,7 @@ class Slow(BaseException):
 
 @contextmanager
 def in_time() -> Iterator[None]:
-    """Raise ``Slow`` if the block takes longer."""
+    """Raise ``Slow`` if the block takes longer, and end the process if nobody is there to raise it."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise Slow(f"more than {SECONDS} s of work, or {WAITING} s of waiting")
@@ -48,8 +50,10 @@ def in_time() -> Iterator[None]:
     try:
         for _, timer, seconds in timers:
             signal.setitimer(timer, seconds)
+        faulthandler.dump_traceback_later(HANGING, exit=True)
         yield
     finally:
+        faulthandler.cancel_dump_traceback_later()
         for (number, timer, _), handler in zip(timers, before, strict=True):
             signal.setitimer(timer, 0)
             signal.signal(number, handler)

@@ -22,13 +22,13 @@ from ftnas.configuration import validate
 from ftnas.errors import ExportError, ModelError
 from ftnas.files import replacing
 from ftnas.quantization import FixedPoint
+from ftnas.spiking.dense.hdf5_check import check_file
 from ftnas.spiking.dense.network import SpikingNet
 from ftnas.spiking.dense.specification import SpikingSpec
 from ftnas.spiking.dense.stored import StoredLayer, assembled, stored_layers
 from ftnas.untrusted import understood
 
 KEY = "ftnas"
-PACKED, FREE = 200, 2**26  # how many times the file all values may be, above so many bytes
 
 
 def write_nir(net: SpikingNet, path: Path) -> None:
@@ -67,7 +67,7 @@ def read_nir(path: Path) -> SpikingNet:
     """
     nir = _package()
     try:
-        _check_members(path)
+        check_file(path)
         graph = nir.read(path)
     except Exception as error:
         raise ModelError(f"{path}: is no readable NIR file ({type(error).__name__}: {_line(error)})") from None
@@ -79,32 +79,6 @@ def read_nir(path: Path) -> SpikingNet:
         layers = [_stored(graph.nodes[f"synapses{i}"], fact, spec) for i, fact in enumerate(about["layers"])]
         channels, height, width = about["image_shape"]
         return assembled(spec, (channels, height, width), about["classes"], layers)
-
-
-def _check_members(path: Path) -> None:
-    """Refuse a file that leads out of itself, or unpacks to what fills the memory.
-
-    Raises:
-        ValueError: names the member.
-    """
-    h5py = importlib.import_module("h5py")  # with which the package ``nir`` reads
-    with h5py.File(path, "r") as file:
-        waiting, seen, size = [file["/"]], set(), 0
-        while waiting:
-            group = waiting.pop()
-            for name in group:
-                member = group[name] if isinstance(group.get(name, getlink=True), h5py.HardLink) else None
-                if member is None or h5py.h5o.get_info(member.id).addr in seen:
-                    raise ValueError(f"{group.name}/{name} is a link")
-                seen.add(h5py.h5o.get_info(member.id).addr)
-                if isinstance(member, h5py.Group):
-                    waiting.append(member)
-                    continue
-                if not isinstance(member, h5py.Dataset) or member.external or member.is_virtual:
-                    raise ValueError(f"{group.name}/{name} has its values elsewhere")
-                size += member.nbytes
-    if size > FREE + PACKED * path.stat().st_size:
-        raise ValueError(f"it unpacks to {size} bytes, more than {PACKED} times its size")
 
 
 def _synapses(nir: Any, layer: StoredLayer, shape: tuple[int, ...]) -> Any:
