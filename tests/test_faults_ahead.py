@@ -8,12 +8,25 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from faulty_net import FEATURE_FAULTS, Net, some_images, trained_net
+from faulty_net import FEATURE_FAULTS, WEIGHT_FAULTS, Net, some_images, trained_net
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ftnas.faults import BitBias, Chip, Fault, Plan, ahead, draw_plan, inject, output_shapes
+from ftnas.faults import (
+    BitBias,
+    BitFlip,
+    Chip,
+    Fault,
+    Flip,
+    Injection,
+    Plan,
+    ahead,
+    draw_plan,
+    explicit_plan,
+    inject,
+    output_shapes,
+)
 from ftnas.faults.chips import SitePlan
 from ftnas.faults.sites import Site
 from ftnas.quantization import QuantizedConv2d, QuantizedSum
@@ -57,15 +70,16 @@ def unforeseen(net: Net, images: Tensor, source: Fault | Plan = OFTEN, *, first:
     return faulty(copy.deepcopy(net), images, source, first=first, chip=chip)
 
 
-@pytest.mark.parametrize("fault", FEATURE_FAULTS, ids=str)
+@pytest.mark.parametrize("fault", FEATURE_FAULTS + WEIGHT_FAULTS, ids=str)
 def test_every_pass_of_a_net_meets_the_same_faults_foreseen_or_not(fault: Fault, images: Tensor) -> None:
     net = trained_net()
     for chip in range(4):
         assert torch.equal(faulty(net, images, fault, chip=chip), unforeseen(net, images, fault, chip=chip))
 
 
-def test_the_third_pass_draws_what_hits_all_of_it_at_its_first_output(
-    images: Tensor, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fault", [OFTEN, BitFlip(0.01, target="weights", scope="all")], ids=str)
+def test_the_third_pass_draws_what_hits_all_of_it_at_its_first_layer(
+    fault: Fault, images: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     net, drawn = trained_net(), list[str]()
     draw = Chip.site_plan
@@ -79,7 +93,7 @@ def test_the_third_pass_draws_what_hits_all_of_it_at_its_first_output(
     passes = []
     for chip in range(3):
         drawn.clear()
-        faulty(net, images, chip=chip)
+        faulty(net, images, fault, chip=chip)
         passes.append(list(drawn))
     assert passes[0] == passes[1]
     assert passes[0].index("the first layer is done") == 1
@@ -153,3 +167,13 @@ def test_a_layer_that_runs_twice_in_a_pass_meets_the_same_faults_each_time(image
     net.eval()
     for chip in range(4):
         assert torch.equal(faulty(net, images, chip=chip), unforeseen(net, images, chip=chip))
+
+
+def test_a_plan_that_hits_no_weight_leaves_weights_alone(images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = trained_net()
+    flip = Flip("stem.output", 3, 1, image=2)
+    plan = explicit_plan(net, [flip], shapes=output_shapes(net, images), images=len(images))
+    monkeypatch.setattr(Injection, "_weight_hits", lambda *_: pytest.fail("no weight is hit"))
+    with torch.no_grad(), inject(net, plan) as injection:
+        net(images)
+    assert injection.counts["stem.output"].applied == 1

@@ -119,3 +119,13 @@ def test_a_corrupt_file_is_one_line_that_names_it(run: Path) -> None:
     write(run / FILE, {"fault": "x"})
     with pytest.raises(RunError, match=r"vulnerability\.json: rate: Field required; delete it"):
         read_run(run)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, 10**400])
+def test_a_share_that_is_none_is_one_line(share: float, tmp_path: Path) -> None:
+    run = fake_run(tmp_path / "run")
+    found = read(run / "winner/vulnerability.json")
+    found["layers"][0]["changed"]["mean"] = share
+    write(run / "winner/vulnerability.json", found)
+    with pytest.raises(RunError, match=r"winner/vulnerability.json: layers.0.changed.mean: .*; delete it"):
+        read_run(run)

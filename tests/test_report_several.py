@@ -103,7 +103,7 @@ def test_winners_on_other_images_are_not_compared(runs: list[Path]) -> None:
     assert [len(group) for group in calls(runs)] == [1, 1, 1]
 
 
-@pytest.mark.parametrize(("by", "expected"), [(0.0, ["best", "level"]), (0.2, ["behind", "best"])])
+@pytest.mark.parametrize(("by", "expected"), [(0.0, ["best", "level"]), (-0.2, ["best", "behind"])])
 def test_a_winner_is_worse_only_if_the_intervals_do_not_overlap(
     runs: list[Path], by: float, expected: list[str]
 ) -> None:

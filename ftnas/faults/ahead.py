@@ -1,4 +1,4 @@
-"""What hits the outputs of a forward pass, drawn in one go at the first of them where the pass can be foreseen.
+"""What hits the tensors of a forward pass, drawn in one go at the first of them where the pass can be foreseen.
 
 Drawing is many small steps. Between two convolutions, which leave none of their code and data in the processor's
 caches, they take three to five times as long as one after another.
@@ -6,11 +6,12 @@ caches, they take three to five times as long as one after another.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
+import numpy as np
 from torch import Tensor, nn
 
 from ftnas.errors import FaultError
@@ -18,17 +19,20 @@ from ftnas.faults.applying import storage_offsets
 from ftnas.faults.chips import Chip, applies_to
 from ftnas.faults.codes import Effect, effect_of
 from ftnas.faults.events import Integers
-from ftnas.faults.models import Fault
+from ftnas.faults.models import Fault, Target, duration
 from ftnas.faults.plans import Plan
 from ftnas.faults.sites import Site
 from ftnas.quantization import FixedPoint, Number
+
+NO_IMAGES = range(0)  # of which no pass is
+NOTHING = Effect(np.zeros(0, np.int64), np.zeros((1, 0), np.int32))
 
 # Of what is kept for later layers (40 MB). Where more fails, small steps are not what takes the time.
 MOST_EVENTS = 2**20
 
 
 class Hits(NamedTuple):
-    """What one fault model does to an output.
+    """What one fault model does to a weight, or to an output of a batch.
 
     Attributes:
         fault: the model's index in the list.
@@ -44,7 +48,7 @@ class Hits(NamedTuple):
 
 
 class Place(NamedTuple):
-    """An output of a batch, as far as what hits it depends on it: not on its scale, which moves as a net trains."""
+    """A tensor as far as what hits it depends on it: not on its scale, which moves as a net trains."""
 
     name: str
     shape: tuple[int, ...]
@@ -56,13 +60,13 @@ class Place(NamedTuple):
 
 @dataclass(slots=True)
 class _Passes:
-    """The outputs of a model's last two forward passes, in order."""
+    """The tensors that a model's last two forward passes asked for, in order."""
 
     before: dict[Place, Site] = field(default_factory=dict)
     last: dict[Place, Site] = field(default_factory=dict)
 
     def begin(self) -> tuple[dict[Place, Site], dict[Place, Site]]:
-        """Return the outputs that a new pass will have, and where to note those that it has.
+        """Return what a new pass will ask for, and where to note what it does ask for.
 
         If the last two passes differed, as those of a supernet's paths do, there is nothing to go by.
         """
@@ -72,38 +76,48 @@ class _Passes:
         return (dict(last) if list(before) == list(last) else {}), noted
 
 
-_PASSES: WeakKeyDictionary[nn.Module, _Passes] = WeakKeyDictionary()
+_PASSES: Mapping[Target, WeakKeyDictionary[nn.Module, _Passes]] = {
+    "weights": WeakKeyDictionary(),
+    "features": WeakKeyDictionary(),
+}
 
 
 class Ahead:
-    """Draws what hits the outputs of ``model``: the same, whether ahead or when a layer asks.
+    """Draws what hits the weights, or the outputs, of ``model``: the same, whether ahead or when a layer asks.
 
     Args:
         model: whose passes they are.
         source: what fails.
-        faults: those of outputs, with their index in the list of ``source``.
+        target: which of the two.
+        faults: those of ``target``, with their index in the list of ``source``.
     """
 
-    def __init__(self, model: nn.Module, source: Chip | Plan, faults: Sequence[tuple[int, Fault]]) -> None:
-        self._model, self._source, self._faults = model, source, faults
-        self._first_image = -1
+    def __init__(
+        self, model: nn.Module, source: Chip | Plan, target: Target, faults: Sequence[tuple[int, Fault]]
+    ) -> None:
+        self._source, self._faults = source, faults
+        self._model, self._passes = model, _PASSES[target]
+        self._images: range | None = NO_IMAGES
         self._met: dict[Place, Site] = {}
         self._drawn: dict[Place, list[Hits]] = {}
 
-    def hits(self, site: Site, number: Number, features: Tensor, first_image: int) -> list[Hits]:
-        """Return what hits ``features`` ``[N, ...]``, the output at ``site``, of the images from ``first_image`` on."""
-        shape, strides = tuple(features.shape), features.stride()
-        place = Place(site.name, shape, strides, number.bits, number.signed, site.macs_per_value)
-        if first_image != self._first_image or place in self._met:
-            self._begin(place, number, features, first_image)
+    def hits(self, site: Site, number: Number, values: Tensor, images: range | None) -> list[Hits]:
+        """Return what hits ``values``, a weight or the output ``[N, ...]`` at ``site``, in a pass of ``images``.
+
+        Args:
+            images: those of an output; of a weight the first, or ``None`` where its faults last.
+        """
+        place = Place(site.name, tuple(values.shape), values.stride(), number.bits, number.signed, site.macs_per_value)
+        if images != self._images or place in self._met:
+            self._begin(place, number, values, images)
         self._met[place] = site
         drawn = self._drawn.pop(place, None)
-        return self._draw(place, site, number, features, first_image) if drawn is None else drawn
+        return self._draw(place, site, number, values, images) if drawn is None else drawn
 
-    def _begin(self, place: Place, number: Number, features: Tensor, first_image: int) -> None:
+    def _begin(self, place: Place, number: Number, values: Tensor, images: range | None) -> None:
         """Begin a pass at ``place``: draw what hits all that is expected of it."""
-        expected, self._met = _PASSES.setdefault(self._model, _Passes()).begin()
-        self._first_image, self._drawn = first_image, {}
+        expected, self._met = self._passes.setdefault(self._model, _Passes()).begin()
+        self._images, self._drawn = images, {}
         # What hits float words may depend on their neighbours, which are not there yet.
         if next(iter(expected), None) != place or not isinstance(number, FixedPoint):
             return
@@ -112,18 +126,23 @@ class Ahead:
             if events > MOST_EVENTS or not isinstance(site.number, FixedPoint):
                 return
             try:
-                self._drawn[later] = self._draw(later, site, site.number, features, first_image)
+                self._drawn[later] = self._draw(later, site, site.number, values, images)
             except FaultError:
                 return  # the layer that it concerns says so, if the pass gets there
             events += sum(hits.planned for hits in self._drawn[later])
 
-    def _draw(self, place: Place, site: Site, number: Number, clean: Tensor, first_image: int) -> list[Hits]:
+    def _draw(self, place: Place, site: Site, number: Number, clean: Tensor, images: range | None) -> list[Hits]:
         """Return what hits ``place``; of fixed-point numbers nobody looks at ``clean``."""
-        images, found = range(first_image, first_image + place.shape[0]), []
+        found = []
         for index, fault in self._faults:
-            if applies_to(fault, site):
-                plan = self._source.site_plan(site, index, images)
-                effect = effect_of(fault, plan.events_from(first_image), number, clean)
-                offsets = storage_offsets(effect.element, place.shape, place.strides)
-                found.append(Hits(index, len(plan), effect, offsets))
+            if not applies_to(fault, site):
+                continue
+            lasts = site.kind == "weight" and duration(fault) == "permanent"
+            plan = self._source.site_plan(site, index, None if lasts else images)
+            if not len(plan):
+                found.append(Hits(index, 0, NOTHING, NOTHING.element))
+                continue
+            events = plan.events if site.kind == "weight" or images is None else plan.events_from(images.start)
+            effect = effect_of(fault, events, number, clean)
+            found.append(Hits(index, len(plan), effect, storage_offsets(effect.element, place.shape, place.strides)))
         return found

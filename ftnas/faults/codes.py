@@ -141,6 +141,8 @@ def _masks(fault: Fault, events: Events, number: Number, clean: Tensor) -> Table
     """Return what the code keeps, what is set in it, and what flips in it afterwards."""
     numbers: Table = _mask_table(number.bits, number.signed).take(events.what, 1)
     kind = KIND[events.what]
+    if kind.max(initial=0) < REPLACE:
+        return numbers
     for replaced, codes in ((REPLACE, _replacing), (WITHIN, _within), (END, _ends)):
         chosen = kind == replaced
         if chosen.any():

@@ -14,8 +14,8 @@ from ftnas.distributed import largest_, sharing
 from ftnas.errors import FaultError
 from ftnas.faults.ahead import Ahead, Hits
 from ftnas.faults.applying import apply_, replace_value
-from ftnas.faults.chips import Chip, applies_to
-from ftnas.faults.codes import Effect, effect_of, is_analogue, looks_at_all
+from ftnas.faults.chips import Chip
+from ftnas.faults.codes import is_analogue, looks_at_all
 from ftnas.faults.events import Integers
 from ftnas.faults.models import Fault, Target, duration
 from ftnas.faults.plans import Plan, check_plan
@@ -71,8 +71,9 @@ class Injection:
         self._weight_faults = _active(source, "weights")
         self._feature_faults = _active(source, "features")
         self._beyond_convolutions = any(fault.scope == "all" for _, fault in self._feature_faults)
-        self._ahead = Ahead(model, source, self._feature_faults)
-        self._weight_effects: dict[tuple[str, int, bool, int | None], list[_Hit]] = {}
+        self._outputs = Ahead(model, source, "features", self._feature_faults)
+        self._weights = Ahead(model, source, "weights", self._weight_faults)
+        self._weight_effects: dict[tuple[str, int, bool, int | None], list[tuple[_Key, Hits]]] = {}
         self._applied: dict[_Key, int] = {}
         self._met: dict[_Key, int] = {}
         self._effective: dict[_Key, int | Tensor] = {}
@@ -107,14 +108,18 @@ class Injection:
         path = self._paths.find(layer) if self._weight_faults else None
         if path is None or not isinstance(layer, QuantizedLayer):
             return weight
-        hits = self._weight_hits(weight_site(path, layer, number), number, weight)
-        if not hits:
+        found = self._weight_hits(weight_site(path, layer, number), number, weight)
+        if not found:
             return weight
-        faulty = weight.detach().clone()
-        for hit in hits:
-            self._met[hit.key] = len(hit.effect.element)
-            self._effective[hit.key] = apply_(faulty, hit.fault, hit.effect, number=number, clean=weight)
-        masked = [hit.effect.element for hit in hits if self._gradient == "masked" and not is_analogue(hit.fault)]
+        faulty, masked = weight.detach().clone(), []
+        for key, hits in found:
+            fault = self._source.faults[hits.fault]
+            # A clone of a weight that overlaps itself or has gaps lies otherwise in memory.
+            offsets = hits.offsets if faulty.stride() == weight.stride() else None
+            changed = apply_(faulty, fault, hits.effect, number=number, clean=weight, offsets=offsets)
+            self._met[key], self._effective[key] = len(hits.effect.element), changed
+            if self._gradient == "masked" and not is_analogue(fault):
+                masked.append(hits.effect.element)
         return replace_value(weight, faulty, masked=masked)
 
     def output(self, layer: nn.Module, features: Tensor, number: Number) -> Touched:
@@ -127,9 +132,10 @@ class Injection:
         if path is None:
             return NO_ELEMENTS
         site = output_site(path, layer, number, tuple(features.shape[1:]))
+        images = range(self.first_image, self.first_image + len(features))
         met = [
             self._hit_output(features, (site.name, hits.fault, None), hits, number)
-            for hits in self._ahead.hits(site, number, features, self.first_image)
+            for hits in self._outputs.hits(site, number, features, images)
         ]
         return met[0] if len(met) == 1 else np.concatenate([NO_ELEMENTS, *met])
 
@@ -146,25 +152,22 @@ class Injection:
             self._effective[key] = self._effective.get(key, 0) + changed
         return hits.effect.element
 
-    def _weight_hits(self, site: Site, number: Number, weight: Tensor) -> list[_Hit]:
+    def _weight_hits(self, site: Site, number: Number, weight: Tensor) -> list[tuple[_Key, Hits]]:
         """Return what hits the weight at ``site``: drawn once, or for each batch where weight faults do not last."""
         first = self._pass if self._fleeting_weights else None
         known = (site.name, number.bits, number.signed, first)
         if known not in self._weight_effects:
             if self._fleeting_weights:  # those of other batches are done with
                 self._weight_effects = {key: hits for key, hits in self._weight_effects.items() if key[-1] == first}
-            chosen = [pair for pair in self._weight_faults if applies_to(pair[1], site)]
-            drawn = [self._weight_hit(site, number, weight, index) for index, _ in chosen]
-            self._weight_effects[known] = [hit for hit in drawn if len(hit.effect.element)]
+            images = None if first is None else range(first, first + 1)
+            drawn = [(self._weight_key(site, hits), hits) for hits in self._weights.hits(site, number, weight, images)]
+            self._applied |= {key: hits.planned for key, hits in drawn}
+            self._weight_effects[known] = [(key, hits) for key, hits in drawn if hits.planned]
         return self._weight_effects[known]
 
-    def _weight_hit(self, site: Site, number: Number, weight: Tensor, index: int) -> _Hit:
-        fault = self._source.faults[index]
-        first = None if duration(fault) == "permanent" else self._pass
-        plan = self._source.site_plan(site, index, None if first is None else range(first, first + 1))
-        key = (site.name, index, first)
-        self._applied[key] = len(plan)
-        return _Hit(key, fault, effect_of(fault, plan.events, number, weight))
+    def _weight_key(self, site: Site, hits: Hits) -> _Key:
+        lasts = duration(self._source.faults[hits.fault]) == "permanent"
+        return site.name, hits.fault, None if lasts else self._pass
 
 
 @contextmanager
@@ -208,13 +211,6 @@ NO_ELEMENTS: Integers = np.zeros(0, np.int64)
 _Key = tuple[str, int, int | None]
 
 
-@dataclass(frozen=True, slots=True)
-class _Hit:
-    key: _Key
-    fault: Fault
-    effect: Effect
-
-
 class _Paths:
     """Finds the path of a layer in ``model``; remembered paths are checked once, since modules may have moved."""
 
@@ -236,7 +232,12 @@ class _Paths:
 
 
 def _active(source: Chip | Plan, target: Target) -> list[tuple[int, Fault]]:
-    return [pair for pair in enumerate(source.faults) if pair[1].target == target and pair[1].rate > 0]
+    """Return the faults of ``target`` that can hit something, with their index in the list."""
+    found = [pair for pair in enumerate(source.faults) if pair[1].target == target and pair[1].rate > 0]
+    if isinstance(source, Plan):
+        hitting = {index for (_, index), plan in source.sites.items() if len(plan)}
+        return [pair for pair in found if pair[0] in hitting]
+    return found
 
 
 def _source(

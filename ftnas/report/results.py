@@ -15,6 +15,12 @@ from ftnas.space import Genotype
 Family = Literal["winner", "finalist", "random", "hand", "baseline", "own"]
 
 
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Signed = Annotated[float, Field(ge=-1, le=1)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
 class Row(BaseModel):
     """A part of a result file."""
 
@@ -63,8 +69,8 @@ class SupernetEpoch(Row):
     faulty_loss: float | None = None
     architecture_loss: float | None = None
     entropy: float | None = None
-    validation_clean: float | None = None
-    validation_faulty: float | None = None
+    validation_clean: Fraction | None = None
+    validation_faulty: Fraction | None = None
     seconds: float = 0.0
 
 
@@ -73,7 +79,7 @@ class TrainingEpoch(Row):
 
     epoch: int
     loss: float
-    clean_accuracy: float | None = None
+    clean_accuracy: Fraction | None = None
     seconds: float = 0.0
 
 
@@ -86,26 +92,26 @@ class Scored(Row):
     trial: int
     key: str
     genotype: AnyGenotype | None = None
-    clean: float
-    faulty: float
-    chips: tuple[float, ...] = ()
-    macs: int
-    flops: int
-    parameters: int
-    weight_bits: int
+    clean: Fraction
+    faulty: Fraction
+    chips: tuple[Fraction, ...] = ()
+    macs: Count
+    flops: Count
+    parameters: Count
+    weight_bits: Count
     source: str = "sampler"
-    fresh_faulty: float | None = None
-    fresh_chips: tuple[float, ...] = ()
+    fresh_faulty: Fraction | None = None
+    fresh_chips: tuple[Fraction, ...] = ()
 
 
 class RateScore(Row):
     """Accuracy at one fault rate: mean over chips and its interval."""
 
-    rate: float
-    mean: float
-    low: float
-    high: float
-    chips: tuple[float, ...] = ()
+    rate: Rate
+    mean: Fraction
+    low: Fraction
+    high: Fraction
+    chips: tuple[Fraction, ...] = ()
 
 
 def _rising(scores: tuple[RateScore, ...]) -> tuple[RateScore, ...]:
@@ -115,10 +121,10 @@ def _rising(scores: tuple[RateScore, ...]) -> tuple[RateScore, ...]:
 class Difference(Row):
     """Accuracy at one rate minus that of another net on the same chips, as a share, and its interval."""
 
-    rate: float
-    mean: float
-    low: float
-    high: float
+    rate: Rate
+    mean: Signed
+    low: Signed
+    high: Signed
 
 
 class Result(Row):
@@ -135,12 +141,12 @@ class Result(Row):
     family: Family
     training: str
     size: str
-    macs: int
-    flops: int
-    parameters: int
-    weight_bits: int
+    macs: Count
+    flops: Count
+    parameters: Count
+    weight_bits: Count
     seed: int | None
-    clean: float
+    clean: Fraction
     fault: str
     rates: Annotated[tuple[RateScore, ...], AfterValidator(_rising)] = Field(min_length=1)
     key: str | None = None
@@ -167,7 +173,7 @@ class Comparison(Row):
     """All trained nets side by side. ``rate`` is the rate that they were trained for."""
 
     fault: str
-    rate: float
+    rate: Rate
     chips: int
     confidence: float
     rows: tuple[Result, ...]
@@ -189,10 +195,10 @@ class Comparison(Row):
 class Share(Row):
     """A share of the test images: its mean over chips and the interval."""
 
-    mean: float
-    low: float
-    high: float
-    chips: tuple[float, ...] = ()
+    mean: Fraction
+    low: Fraction
+    high: Fraction
+    chips: tuple[Fraction, ...] = ()
 
 
 class Exposure(Row):
@@ -207,18 +213,18 @@ class LayerExposure(Exposure):
 
     name: str
     kind: str
-    macs: int
-    weights: int
-    outputs: int
+    macs: Count
+    weights: Count
+    outputs: Count
 
 
 class Vulnerability(Row):
     """The winner with one layer failing at a time, in the order of its layers, and with all of them failing."""
 
     fault: str
-    rate: float
+    rate: Rate
     images: int
-    clean: float
+    clean: Fraction
     all: Exposure
     layers: tuple[LayerExposure, ...]
 
@@ -226,17 +232,17 @@ class Vulnerability(Row):
 class Correlation(Row):
     """Kendall's tau and its interval."""
 
-    value: float
-    low: float
-    high: float
+    value: Signed
+    low: Signed
+    high: Signed
 
 
 class Gain(Row):
     """Faulty accuracy of the searched nets minus that of the random ones, as a share."""
 
-    mean: float
-    low: float
-    high: float
+    mean: Signed
+    low: Signed
+    high: Signed
     n: int
 
 
@@ -244,11 +250,11 @@ class RankedNet(Row):
     """One net's accuracies with the shared weights and after its own training."""
 
     key: str
-    supernet_clean: float
-    supernet_faulty: float
-    final_clean: float
-    final_faulty: float
-    flops: int
+    supernet_clean: Fraction
+    supernet_faulty: Fraction
+    final_clean: Fraction
+    final_faulty: Fraction
+    flops: Count
     family: Family = "finalist"
 
 
