@@ -18,7 +18,7 @@ Family = Literal["winner", "finalist", "random", "hand", "baseline", "own"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Signed = Annotated[float, Field(ge=-1, le=1)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
-Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Row(BaseModel):
@@ -53,9 +53,9 @@ class Environment(Row):
     optuna: str | None
     numpy: str | None
     platform: str
-    cores: int | None
-    threads: int
-    seed: int
+    cores: Count | None
+    threads: Count
+    seed: Count
     started: str
     command: str
 
@@ -63,7 +63,7 @@ class Environment(Row):
 class SupernetEpoch(Row):
     """One epoch of the shared weights: losses and the architecture weights' entropy in nats, accuracies as shares."""
 
-    epoch: int
+    epoch: Count
     loss: float
     clean_loss: float | None = None
     faulty_loss: float | None = None
@@ -71,16 +71,16 @@ class SupernetEpoch(Row):
     entropy: float | None = None
     validation_clean: Fraction | None = None
     validation_faulty: Fraction | None = None
-    seconds: float = 0.0
+    seconds: Positive = 0.0
 
 
 class TrainingEpoch(Row):
     """One epoch of a net trained from scratch; the accuracy is over its training images."""
 
-    epoch: int
+    epoch: Count
     loss: float
     clean_accuracy: Fraction | None = None
-    seconds: float = 0.0
+    seconds: Positive = 0.0
 
 
 class Scored(Row):
@@ -89,7 +89,7 @@ class Scored(Row):
     ``genotype`` is ``None`` where only the table of the candidates was kept.
     """
 
-    trial: int
+    trial: Count
     key: str
     genotype: AnyGenotype | None = None
     clean: Fraction
@@ -107,7 +107,7 @@ class Scored(Row):
 class RateScore(Row):
     """Accuracy at one fault rate: mean over chips and its interval."""
 
-    rate: Rate
+    rate: Positive
     mean: Fraction
     low: Fraction
     high: Fraction
@@ -121,7 +121,7 @@ def _rising(scores: tuple[RateScore, ...]) -> tuple[RateScore, ...]:
 class Difference(Row):
     """Accuracy at one rate minus that of another net on the same chips, as a share, and its interval."""
 
-    rate: Rate
+    rate: Positive
     mean: Signed
     low: Signed
     high: Signed
@@ -145,7 +145,7 @@ class Result(Row):
     flops: Count
     parameters: Count
     weight_bits: Count
-    seed: int | None
+    seed: Count | None
     clean: Fraction
     fault: str
     rates: Annotated[tuple[RateScore, ...], AfterValidator(_rising)] = Field(min_length=1)
@@ -173,11 +173,11 @@ class Comparison(Row):
     """All trained nets side by side. ``rate`` is the rate that they were trained for."""
 
     fault: str
-    rate: Rate
-    chips: int
-    confidence: float
+    rate: Positive
+    chips: Count
+    confidence: Fraction
     rows: tuple[Result, ...]
-    test_images: int | None = None
+    test_images: Count | None = None
     data: str | None = None
 
     @property
@@ -222,8 +222,8 @@ class Vulnerability(Row):
     """The winner with one layer failing at a time, in the order of its layers, and with all of them failing."""
 
     fault: str
-    rate: Rate
-    images: int
+    rate: Positive
+    images: Count
     clean: Fraction
     all: Exposure
     layers: tuple[LayerExposure, ...]
@@ -243,7 +243,7 @@ class Gain(Row):
     mean: Signed
     low: Signed
     high: Signed
-    n: int
+    n: Count
 
 
 class RankedNet(Row):
@@ -261,7 +261,7 @@ class RankedNet(Row):
 class Ranking(Row):
     """How well scores on shared weights foretell final trainings."""
 
-    n: int
+    n: Count
     tau_clean: Correlation | None = None
     tau_faulty: Correlation | None = None
     tau_flops: Correlation | None = None
