@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 import shutil
 import xml.etree.ElementTree as ET
@@ -15,7 +16,7 @@ from fake_run import FAULT, RATE, fake_run, read, write
 
 from ftnas.errors import RunError
 from ftnas.report import wording
-from ftnas.report.axes import Scale, linear_ticks, log_ticks
+from ftnas.report.axes import Scale, linear_ticks, log_ticks, spread, spread_ratio
 from ftnas.report.figures import figures
 from ftnas.report.labels import Label, at_ends, beside
 from ftnas.report.page import write_report
@@ -347,3 +348,17 @@ def test_front_rows_may_be_whole_rows(copy: Path) -> None:
 def test_the_fake_run_has_every_file_of_the_contract(run: Path) -> None:
     assert read_run(run).missing == ()
     assert json.loads((run / "study/front.json").read_text())
+
+
+def test_axes_hold_what_is_far_apart_and_leave_out_what_cannot_be_drawn() -> None:
+    low, high = spread_ratio([1e-300, 1e300], margin=0.01)
+    assert 0 < low < 1e-300 and 1e300 < high < math.inf
+    assert spread([1e308, -1e308, 2.0, math.nan]) == spread([2.0])
+
+
+def test_work_of_no_operations_is_one_line(copy: Path) -> None:
+    comparison = read(copy / "comparison.json")
+    comparison["rows"][0]["flops"] = 0
+    write(copy / "comparison.json", comparison)
+    with pytest.raises(RunError, match=r"comparison.json: rows.0.flops: .*greater than 0"):
+        read_run(copy)

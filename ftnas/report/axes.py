@@ -77,6 +77,9 @@ class Plot:
         return parts
 
 
+LARGEST = 1e15  # what is beyond, as the loss of a net that diverged, sets no axis
+
+
 def linear_ticks(low: float, high: float, count: int = 5) -> list[float]:
     """Return about ``count`` multiples of 1, 2 or 5 times a power of ten within ``low..high``."""
     rough = (high - low) / count
@@ -97,8 +100,8 @@ def log_ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def spread(values: Iterable[float], *, margin: float = 0.06, least: float = 0.0) -> tuple[float, float]:
-    """Return the range of the finite ``values`` with a margin on both sides, at least ``least`` wide."""
-    finite = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
+    """Return the range of the ``values`` that can be drawn with a margin on both sides, at least ``least`` wide."""
+    finite = [value for value in values if abs(value) < LARGEST] or [0.0, 1.0]
     low, high = min(finite), max(finite)
     extra = max((high - low) * margin, (least - (high - low)) / 2, 1e-9 + abs(high) * 1e-3)
     return low - extra, high + extra
@@ -113,5 +116,5 @@ def spread_percent(shares: Iterable[float]) -> tuple[float, float]:
 def spread_ratio(values: Iterable[float], *, margin: float = 0.05) -> tuple[float, float]:
     """Return a range of positive ``values`` for a logarithmic scale, with a margin on both sides."""
     low, high = min(values := list(values)), max(values)
-    factor = max((high / low) ** margin, 1.15)
+    factor = max(math.exp(margin * (math.log(high) - math.log(low))), 1.15)
     return low / factor, high * factor

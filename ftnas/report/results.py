@@ -18,7 +18,8 @@ Family = Literal["winner", "finalist", "random", "hand", "baseline", "own"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Signed = Annotated[float, Field(ge=-1, le=1)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
-Positive = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Operations = Annotated[int, Field(gt=0, lt=2**63)]  # drawn on a logarithmic axis
+Positive = Annotated[float, Field(ge=0, le=1e9)]
 
 
 class Row(BaseModel):
@@ -96,7 +97,7 @@ class Scored(Row):
     faulty: Fraction
     chips: tuple[Fraction, ...] = ()
     macs: Count
-    flops: Count
+    flops: Operations
     parameters: Count
     weight_bits: Count
     source: str = "sampler"
@@ -142,7 +143,7 @@ class Result(Row):
     training: str
     size: str
     macs: Count
-    flops: Count
+    flops: Operations
     parameters: Count
     weight_bits: Count
     seed: Count | None
@@ -254,7 +255,7 @@ class RankedNet(Row):
     supernet_faulty: Fraction
     final_clean: Fraction
     final_faulty: Fraction
-    flops: Count
+    flops: Operations
     family: Family = "finalist"
 
 
