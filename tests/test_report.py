@@ -351,6 +351,7 @@ def test_the_fake_run_has_every_file_of_the_contract(run: Path) -> None:
 
 
 def test_axes_hold_what_is_far_apart_and_leave_out_what_cannot_be_drawn() -> None:
+    assert spread_ratio([5e-324, 1.0])[0] > 0
     low, high = spread_ratio([1e-300, 1e300], margin=0.01)
     assert 0 < low < 1e-300 and 1e300 < high < math.inf
     assert spread([1e308, -1e308, 2.0, math.nan]) == spread([2.0])

@@ -117,4 +117,4 @@ def spread_ratio(values: Iterable[float], *, margin: float = 0.05) -> tuple[floa
     """Return a range of positive ``values`` for a logarithmic scale, with a margin on both sides."""
     low, high = min(values := list(values)), max(values)
     factor = max(math.exp(margin * (math.log(high) - math.log(low))), 1.15)
-    return low / factor, high * factor
+    return max(low / factor, math.ulp(0.0)), high * factor

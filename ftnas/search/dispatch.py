@@ -21,8 +21,8 @@ from ftnas.search.work import State, Task, Work
 DEATHS = 3
 """After so many workers have died at one task, it is the task."""
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.2  # between two looks at the board
-REST = 50  # times as long as a look took: where all cores score, looking takes 2 % of one at most
+FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.05  # between two looks at the board
+REST = 30  # times as long as a look took: on a machine whose cores all score, looking takes from scoring
 
 
 class Lives:
