@@ -13,8 +13,6 @@ from fuzz_reader import Reader, plain
 from ftnas.configuration import override
 from ftnas.pipeline.config import load_config
 
-# What is fuzzed less: it works with what a reader has read.
-CONSUMERS = ("report of a run folder",)
 # Made when it is asked for, since some need seconds.
 READERS: Mapping[str, Callable[[], Reader]] = {
     "yaml of a run": lambda: texts.config("experiments/smoke.yaml", load_config),
