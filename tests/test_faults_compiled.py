@@ -127,6 +127,7 @@ def test_a_layer_that_runs_twice_is_refused(images: Tensor) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch about itself
 def test_the_compiler_s_own_code_agrees(net: Net, images: Tensor) -> None:
     compiled = CompiledNet(net, images, FAULTS)
     for chip in range(3):
