@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
@@ -150,6 +152,15 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write plain data to ``path`` as JSON."""
     write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def csv_text(head: Sequence[object], rows: Iterable[Iterable[object]]) -> str:
+    """Return a table as CSV, a line for each of ``rows`` below that of ``head``."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def remove(path: Path) -> None:

@@ -7,11 +7,13 @@ request ends the work at once, which loses nothing, since files are whole or abs
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import NoReturn
 
@@ -109,6 +111,17 @@ def notice_in_worker() -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _note_in_worker)
+
+
+def end_with_parent() -> None:
+    """Let this worker process end within a moment when its parent has ended, by whatever."""
+    threading.Thread(target=_follow, args=(multiprocessing.parent_process(),), daemon=True).start()
+
+
+def _follow(parent: BaseProcess | None) -> None:
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def leave(stop: Stopped) -> NoReturn:

@@ -7,10 +7,13 @@ from 0.01 % for the lowest bit to 0.25 % for the sign, as measured on a small ne
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ftnas.campaign import Interval
 
 IMAGES = 500
 WEIGHTS = 3784
@@ -27,3 +30,12 @@ def fault_population(tail: float = 1.3) -> NDArray[np.float64]:
         changed = 1 + np.floor(size + generator.random(WEIGHTS))
         rows.append(np.where(generator.random(WEIGHTS) < harmful, changed, 0) / IMAGES)
     return np.array(rows)
+
+
+def coverage(campaign: Callable[[NDArray[np.float64]], Interval], n: int, *, campaigns: int = 1500) -> float:
+    """Return how often the interval that ``campaign`` makes of ``n`` faults drawn at random holds the truth."""
+    faults, draw, held = fault_population().ravel(), np.random.default_rng(11), 0
+    for _ in range(campaigns):
+        interval = campaign(faults[draw.choice(faults.size, n, replace=False)])
+        held += interval.low <= faults.mean() <= interval.high
+    return held / campaigns

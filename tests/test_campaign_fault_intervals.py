@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from fault_population import fault_population
+from fault_population import coverage, fault_population
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from scipy import stats
 from ftnas.campaign.allocation import neyman, pilot_deviations
 from ftnas.campaign.fault_intervals import HIGH, LOW, fault_interval, next_out, stratified_interval, stratified_mean
 from ftnas.campaign.guaranteed import guaranteed_high
-from ftnas.campaign.intervals import Interval, clopper_pearson
+from ftnas.campaign.intervals import clopper_pearson
 from ftnas.campaign.moments import Part, largest_unseen, skewed_t
 from ftnas.campaign.sample_size import zero_event_bound
 from ftnas.errors import CampaignError
@@ -180,14 +180,6 @@ def test_the_guaranteed_bound_holds_where_a_rare_fault_does_all_the_damage() -> 
 
 
 # Coverage, on a fault population like one that was injected exhaustively
-
-
-def coverage(campaign: Callable[[NDArray[np.float64]], Interval], n: int, *, campaigns: int = 1500) -> float:
-    faults, draw, held = fault_population().ravel(), generator(11), 0
-    for _ in range(campaigns):
-        interval = campaign(faults[draw.choice(faults.size, n, replace=False)])
-        held += interval.low <= faults.mean() <= interval.high
-    return held / campaigns
 
 
 @pytest.mark.parametrize(("n", "least"), [(50, 0.90), (200, 0.90), (1000, 0.93)])

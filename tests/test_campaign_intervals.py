@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from fault_population import IMAGES, fault_population
+from fault_population import IMAGES, coverage, fault_population
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -241,14 +241,6 @@ def test_the_made_up_population_is_like_the_measured_one() -> None:
     assert population.mean() == pytest.approx(0.0007, abs=2e-5)
     assert (population == 0).mean() == pytest.approx(0.77, abs=0.01)
     assert (population >= 0.01).mean() == pytest.approx(0.0092, abs=5e-4)
-
-
-def coverage(campaign: Callable[[NDArray[np.float64]], Interval], n: int, *, campaigns: int = 1500) -> float:
-    faults, draw, held = fault_population().ravel(), generator(11), 0
-    for _ in range(campaigns):
-        interval = campaign(faults[draw.choice(faults.size, n, replace=False)])
-        held += interval.low <= faults.mean() <= interval.high
-    return held / campaigns
 
 
 @pytest.mark.parametrize(("n", "least"), [(50, 0.90), (200, 0.90), (1000, 0.93)])

@@ -177,3 +177,15 @@ def test_a_plan_that_hits_no_weight_leaves_weights_alone(images: Tensor, monkeyp
     with torch.no_grad(), inject(net, plan) as injection:
         net(images)
     assert injection.counts["stem.output"].applied == 1
+
+
+def test_a_weight_that_changes_its_layout_meets_the_same_faults(images: Tensor) -> None:
+    net = trained_net()
+    layer = net.stem
+    weight, number = layer.stored_weight(layer.weight.detach(), layer.quantization)
+    with inject(net, BitFlip(0.1, target="weights")) as injection:
+        plain = injection.weight(layer, weight.contiguous(), number)
+        moved = injection.weight(layer, weight.to(memory_format=torch.channels_last), number)
+    assert plain.stride() != moved.stride()
+    assert not torch.equal(plain, weight)
+    assert torch.equal(plain, moved)

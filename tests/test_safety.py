@@ -8,6 +8,7 @@ import pickle
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import exported_nets
 import numpy as np
@@ -88,16 +89,24 @@ def test_a_tag_in_yaml_executes_nothing(text: str, mark: Path, tmp_path: Path) -
         read_yaml(tmp_path / "a.yaml")
 
 
+WEIGHTS = "data/weights/model_weights_config.json"
+
+
+def weights_of(program: Path) -> dict[str, Any]:
+    """Return what a program says of its weights."""
+    with zipfile.ZipFile(program) as archive:
+        [name] = [name for name in archive.namelist() if name.endswith(WEIGHTS)]
+        content: dict[str, Any] = json.loads(archive.read(name))
+    return content
+
+
 def test_weights_of_a_program_that_are_pickled_are_refused(mark: Path, tmp_path: Path) -> None:
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2)).eval()
     file = save(model, torch.zeros(2, 1, 2, 2), tmp_path / "a.pt2")
-    config = "data/weights/model_weights_config.json"
-    with zipfile.ZipFile(file) as archive:
-        [name] = [name for name in archive.namelist() if name.endswith(config)]
-        content = json.loads(archive.read(name))
+    content = weights_of(file)
     for entry in content["config"].values():
         entry["use_pickle"] = True
-    bad = rewritten(file, tmp_path / "b.pt2", {config: json.dumps(content).encode()})
+    bad = rewritten(file, tmp_path / "b.pt2", {WEIGHTS: json.dumps(content).encode()})
     with pytest.raises(ModelError, match="unpickles nothing"):
         load_program(bad)
     # The sample inputs are a pickle in every such file; a hostile one lies there unread.
@@ -108,14 +117,11 @@ def test_weights_of_a_program_that_are_pickled_are_refused(mark: Path, tmp_path:
 def test_repeated_weights_of_a_program_fill_no_memory(tmp_path: Path) -> None:
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2)).eval()
     file = save(model, torch.zeros(2, 1, 2, 2), tmp_path / "a.pt2")
-    config = "data/weights/model_weights_config.json"
-    with zipfile.ZipFile(file) as archive:
-        [name] = [name for name in archive.namelist() if name.endswith(config)]
-        content = json.loads(archive.read(name))
+    content = weights_of(file)
     meta = content["config"]["1.weight"]["tensor_meta"]
     meta["sizes"], meta["strides"] = [{"as_int": 2**20}, {"as_int": 2**12}], [{"as_int": 0}, {"as_int": 0}]
     with pytest.raises(ModelError, match="is made of 8 numbers"):
-        load_program(rewritten(file, tmp_path / "b.pt2", {config: json.dumps(content).encode()}))
+        load_program(rewritten(file, tmp_path / "b.pt2", {WEIGHTS: json.dumps(content).encode()}))
 
 
 @pytest.mark.parametrize("location", ["../outside", "/etc/hostname", "link", "folder"])

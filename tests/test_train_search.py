@@ -28,6 +28,15 @@ def torchrun(processes: int, *arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
+def saving(out: Path, *options: object) -> subprocess.Popen[str]:
+    """Return two processes that train together into ``out``, where they have saved a checkpoint."""
+    process = torchrun(2, *options)
+    until = time.monotonic() + 200
+    while not (out / "checkpoint.safetensors").exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    return process
+
+
 @pytest.mark.slow
 def test_a_search_goes_on_from_its_trained_supernet_with_nothing_repeated(tmp_path: Path) -> None:
     config, run, whole = quick(tmp_path), tmp_path / "run", tmp_path / "whole"
@@ -138,10 +147,7 @@ def test_a_folder_that_is_another_training_is_told_once_by_all(tmp_path: Path) -
 def test_a_process_that_dies_ends_all_and_one_alone_goes_on(tmp_path: Path, killed: int) -> None:
     out = tmp_path / "net"
     options = ["train", "resnet20", "--set", "width=0.1", "--epochs", "8", "--out", out]
-    process = torchrun(2, *options)
-    until = time.monotonic() + 200
-    while not (out / "checkpoint.safetensors").exists() and time.monotonic() < until:
-        time.sleep(0.1)
+    process = saving(out, *options)
     victims = sorted(int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())
     os.kill(victims[killed], signal.SIGKILL)
     _, errors = process.communicate(timeout=200)
@@ -156,10 +162,7 @@ def test_a_process_that_dies_ends_all_and_one_alone_goes_on(tmp_path: Path, kill
 def test_a_signal_stops_all_after_the_same_step(tmp_path: Path) -> None:
     out = tmp_path / "net"
     options = ["train", "resnet20", "--set", "width=0.1", "--epochs", "8", "--out", out]
-    process = torchrun(2, *options)
-    until = time.monotonic() + 200
-    while not (out / "checkpoint.safetensors").exists() and time.monotonic() < until:
-        time.sleep(0.1)
+    process = saving(out, *options)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=200)
     lines = [line for line in errors.splitlines() if line.startswith("ftnas: stopped by SIGTERM after")]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ftnas.distributed import largest_, sharing
 from ftnas.errors import FaultError
-from ftnas.faults.ahead import Ahead, Hits
+from ftnas.faults.ahead import NOTHING, Ahead, Hits
 from ftnas.faults.applying import apply_, replace_value
 from ftnas.faults.chips import Chip
 from ftnas.faults.codes import is_analogue, looks_at_all
@@ -73,7 +73,7 @@ class Injection:
         self._beyond_convolutions = any(fault.scope == "all" for _, fault in self._feature_faults)
         self._outputs = Ahead(model, source, "features", self._feature_faults)
         self._weights = Ahead(model, source, "weights", self._weight_faults)
-        self._weight_effects: dict[tuple[str, int, bool, int | None], list[tuple[_Key, Hits]]] = {}
+        self._weight_effects: dict[tuple[str, int, bool, tuple[int, ...], int | None], list[tuple[_Key, Hits]]] = {}
         self._applied: dict[_Key, int] = {}
         self._met: dict[_Key, int] = {}
         self._effective: dict[_Key, int | Tensor] = {}
@@ -155,7 +155,7 @@ class Injection:
     def _weight_hits(self, site: Site, number: Number, weight: Tensor) -> list[tuple[_Key, Hits]]:
         """Return what hits the weight at ``site``: drawn once, or for each batch where weight faults do not last."""
         first = self._pass if self._fleeting_weights else None
-        known = (site.name, number.bits, number.signed, first)
+        known = (site.name, number.bits, number.signed, weight.stride(), first)
         if known not in self._weight_effects:
             if self._fleeting_weights:  # those of other batches are done with
                 self._weight_effects = {key: hits for key, hits in self._weight_effects.items() if key[-1] == first}
@@ -205,7 +205,7 @@ def inject(
         yield injection
 
 
-NO_ELEMENTS: Integers = np.zeros(0, np.int64)
+NO_ELEMENTS = NOTHING.element
 
 # Site, index of the fault model, and of weight faults that do not last the first image of the batch.
 _Key = tuple[str, int, int | None]

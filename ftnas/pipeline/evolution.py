@@ -5,8 +5,6 @@ evolution.yaml -> checkpoint.json, generation by generation -> results.json -> n
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +14,7 @@ from ftnas.campaign import CONFIDENCE
 from ftnas.campaign.estimates import estimate
 from ftnas.errors import RunError
 from ftnas.files import (
+    csv_text,
     has_latest,
     previous_of,
     read_json,
@@ -275,12 +274,10 @@ def _write_page(folder: Path, results: Row) -> None:
 
 def _table(results: Row) -> str:
     """Return a line of CSV for each net and fault."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    cost = ("key", "synapses", "hidden", "train", "train_faulty", "test")
-    writer.writerow([*cost, "fault", "accuracy", "low", "high"])
-    for net in results["nets"]:
-        for fault in net["faults"]:
-            ends = (fault["fault"], fault["mean"], fault["low"], fault["high"])
-            writer.writerow([*(net[name] for name in cost), *ends])
-    return text.getvalue()
+    cost, ends = ("key", "synapses", "hidden", "train", "train_faulty", "test"), ("fault", "mean", "low", "high")
+    lines = [
+        [*(net[name] for name in cost), *(fault[name] for name in ends)]
+        for net in results["nets"]
+        for fault in net["faults"]
+    ]
+    return csv_text([*cost, "fault", "accuracy", "low", "high"], lines)

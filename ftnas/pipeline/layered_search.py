@@ -7,9 +7,7 @@ Each part is skipped where its result is there, and trainings go on from their c
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +19,7 @@ import torch
 from ftnas.campaign import Measurement
 from ftnas.data import Dataset, split_train
 from ftnas.errors import RunError
-from ftnas.files import read_json, write_json, write_text
+from ftnas.files import csv_text, read_json, write_json, write_text
 from ftnas.holding import holding
 from ftnas.pipeline.jobs import load_dataset
 from ftnas.pipeline.layered_config import LayeredSearchConfig
@@ -263,15 +261,10 @@ def _digest(config: LayeredSearchConfig) -> str:
 
 
 def _csv(rows: Sequence[Row]) -> str:
-    text = io.StringIO()
     measured = ["name", "trial", "start", "clean", *OBJECTIVES]
     keys = list(rows[0]["specification"])
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*measured, *keys])
-    for row in rows:
-        cells = [_cell(row["specification"][key]) for key in keys]
-        writer.writerow([*(row[key] for key in measured), *cells])
-    return text.getvalue()
+    lines = [[*(row[key] for key in measured), *(_cell(row["specification"][key]) for key in keys)] for row in rows]
+    return csv_text([*measured, *keys], lines)
 
 
 def _cell(value: Any) -> Any:

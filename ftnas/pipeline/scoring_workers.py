@@ -8,7 +8,6 @@ import os
 import secrets
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -28,7 +27,7 @@ from ftnas.search.studies import quiet
 from ftnas.search.tasks import BoardLost, TaskBoard, board_names, patiently
 from ftnas.search.work import Experiment, Work, digest, digest_of
 from ftnas.search.working import Worker
-from ftnas.stopping import notice_in_worker
+from ftnas.stopping import end_with_parent, notice_in_worker
 
 TASKS = ("study", "tasks.log")
 WAIT_SECONDS = 600.0
@@ -155,19 +154,12 @@ def _machine() -> str:
 
 def _child(post: Post, name: str, threads: int) -> None:
     notice_in_worker()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     try:
         work(post, name=name, threads=threads, tell=lambda line: None)
     except FtnasError as error:
         print(f"ftnas: a worker ended: {error}", file=sys.stderr)
         sys.exit(2)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _open(post: Post) -> RunFolder:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import queue
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -19,7 +17,7 @@ from ftnas.pipeline.jobs import Result, TrainingJob, run_job
 from ftnas.pipeline.progress import progress_bar
 from ftnas.pipeline.run_folder import Workplace
 from ftnas.runtime import use_threads
-from ftnas.stopping import Stopped, leave, notice_in_worker
+from ftnas.stopping import Stopped, end_with_parent, leave, notice_in_worker
 
 # Does something that can be sent to another process, and calls what it is given after each epoch.
 Task = Callable[[Callable[[], None]], Result]
@@ -87,15 +85,8 @@ def _begin_worker(threads: int, epochs: Any) -> None:
     global _EPOCHS
     _EPOCHS = epochs
     notice_in_worker()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     use_threads(threads)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _work(task: Task) -> Result:

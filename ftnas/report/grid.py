@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ftnas.files import csv_text
 from ftnas.report import svg, wording
 from ftnas.report.axes import Plot, Scale, spread_percent, spread_ratio
 from ftnas.report.palette import SEQUENCE, in_sequence
@@ -28,18 +27,15 @@ def grid_csv(results: Results, *, single: Sequence[str] = ("clean", "zeros", "sh
         single: keys of the numbers that a row has but once.
         rate: what the rate of these faults is called.
     """
-    text = io.StringIO()
     axes = list(results["axes"])
     seeds = [f"seed_{seed}" for seed in results["seeds"]]
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*axes, *single, "fault", rate, "accuracy", "low", "high", *seeds])
-    for row in results["rows"]:
-        first = [*(row["options"][axis] for axis in axes), *(row[key] for key in single)]
-        for found in row["faults"]:
-            writer.writerow(
-                [*first, found["fault"], found["rate"], found["mean"], found["low"], found["high"], *found["seeds"]]
-            )
-    return text.getvalue()
+    lines = [
+        [*(row["options"][axis] for axis in axes), *(row[key] for key in single),
+         *(found[key] for key in ("fault", "rate", "mean", "low", "high")), *found["seeds"]]
+        for row in results["rows"]
+        for found in row["faults"]
+    ]  # fmt: skip
+    return csv_text([*axes, *single, "fault", rate, "accuracy", "low", "high", *seeds], lines)
 
 
 def grid_markdown(results: Results) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ftnas.campaign import CONFIDENCE
+from ftnas.files import csv_text
 from ftnas.report import wording
 from ftnas.report.results import Comparison, Result
 from ftnas.report.verdict import OUTCOMES, outcome, random_mean
@@ -23,12 +22,7 @@ COLUMNS = (
 
 def comparison_csv(rows: Sequence[AnyRow]) -> str:
     """Return one line a network and rate, with every digit: the long form that other tools read."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in rows:
-        writer.writerows(_long(Result.model_validate(row)))
-    return text.getvalue()
+    return csv_text(COLUMNS, (line for row in rows for line in _long(Result.model_validate(row))))
 
 
 def _long(row: Result) -> list[list[object]]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
 from ftnas.errors import FaultError, RunError
-from ftnas.files import read_json, write_json, write_text
+from ftnas.files import csv_text, read_json, write_json, write_text
 from ftnas.spiking.dense.fault_map import SCHEMA, FaultMap, PartFault, check_map
 from ftnas.spiking.dense.hardware_faults import Part
 from ftnas.spiking.dense.network import SpikingNet
@@ -30,12 +29,8 @@ def save_map(fault_map: FaultMap, path: Path) -> None:
     """
     if check_name(path) == ".json":
         return write_json(path, fault_map.to_dict())
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for fault in fault_map.faults:
-        writer.writerow(_text(getattr(fault, name)) for name in COLUMNS)
-    write_text(path, text.getvalue())
+    rows = ([_text(getattr(fault, name)) for name in COLUMNS] for fault in fault_map.faults)
+    write_text(path, csv_text(COLUMNS, rows))
 
 
 def load_map(path: Path, net: SpikingNet) -> FaultMap:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 
 from ftnas.errors import ModelError
+from ftnas.files import csv_text
 from ftnas.quantization import FixedPoint
 from ftnas.spiking.dense.network import SpikingNet
 from ftnas.spiking.dense.specification import SpikingSpec
@@ -26,7 +26,7 @@ def neuron_table(net: SpikingNet) -> str:
     ``threshold`` is a code of the membrane; ``bias`` is added to the current in each step; the weights that come in are
     codes times ``weight_scale``.
     """
-    return _csv(NEURONS, (row for place, layer in enumerate(stored_layers(net)) for row in _neurons(place, layer)))
+    return csv_text(NEURONS, (row for place, layer in enumerate(stored_layers(net)) for row in _neurons(place, layer)))
 
 
 def synapse_table(net: SpikingNet) -> str:
@@ -34,7 +34,9 @@ def synapse_table(net: SpikingNet) -> str:
 
     ``row`` and ``column`` are those of a convolution's kernel.
     """
-    return _csv(SYNAPSES, (row for place, layer in enumerate(stored_layers(net)) for row in _synapses(place, layer)))
+    return csv_text(
+        SYNAPSES, (row for place, layer in enumerate(stored_layers(net)) for row in _synapses(place, layer))
+    )
 
 
 def c_tables(net: SpikingNet, name: str) -> str:
@@ -128,11 +130,3 @@ def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 
 def _array(kind: str, name: str, values: Sequence[object]) -> str:
     return f"static const {kind} {name}[] = {{{', '.join(map(str, values))}}};"
-
-
-def _csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(rows)
-    return text.getvalue()

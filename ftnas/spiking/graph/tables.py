@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
+from ftnas.files import csv_text
 from ftnas.spiking.graph.genome import Genome, Processor
 from ftnas.spiking.graph.network_file import Network
 
@@ -17,14 +16,14 @@ def neuron_table(net: Genome) -> str:
         (node, "output" if node < net.first_hidden else "hidden", str(threshold))
         for node, threshold in sorted(net.thresholds.items())
     ]
-    return _csv(("neuron", "role", "threshold"), roles)
+    return csv_text(("neuron", "role", "threshold"), roles)
 
 
 def synapse_table(net: Genome, processor: Processor) -> str:
     """Return a line of CSV for each synapse; ``code`` is the weight as stored, two's complement in hexadecimal."""
     digits = (processor.weight_bits + 3) // 4
     rows = [(*synapse, f"0x{_code(synapse.weight, processor):0{digits}x}") for synapse in net.synapses]
-    return _csv(("source", "target", "weight", "delay", "code"), rows)
+    return csv_text(("source", "target", "weight", "delay", "code"), rows)
 
 
 def c_tables(network: Network) -> str:
@@ -62,11 +61,3 @@ def _code(weight: int, processor: Processor) -> int:
 
 def _listed(values: Sequence[int]) -> str:
     return ", ".join(map(str, values))
-
-
-def _csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(rows)
-    return text.getvalue()
