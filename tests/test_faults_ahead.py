@@ -11,25 +11,29 @@ import torch
 from faulty_net import FEATURE_FAULTS, WEIGHT_FAULTS, Net, some_images, trained_net
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
+from ftnas.errors import FaultError
 from ftnas.faults import (
     BitBias,
     BitFlip,
     Chip,
     Fault,
     Flip,
+    Gaussian,
     Injection,
     Plan,
     ahead,
     draw_plan,
     explicit_plan,
+    expose,
     inject,
     output_shapes,
 )
 from ftnas.faults.chips import SitePlan
+from ftnas.faults.codes import MECHANISMS
 from ftnas.faults.sites import Site
-from ftnas.quantization import QuantizedConv2d, QuantizedSum
+from ftnas.quantization import QuantizedConv2d, QuantizedSum, Word
 
 OFTEN = BitBias(0.01, scope="all")
 
@@ -60,13 +64,15 @@ def detour(images: Tensor) -> Detour:
     return net.eval()
 
 
-def faulty(net: Net, images: Tensor, source: Fault | Plan = OFTEN, *, first: int = 0, chip: int = 0) -> Tensor:
+def faulty(net: nn.Module, images: Tensor, source: Fault | Plan = OFTEN, *, first: int = 0, chip: int = 0) -> Tensor:
     with torch.no_grad(), inject(net, source, first_image=first, chip=0 if isinstance(source, Plan) else chip):
         logits: Tensor = net(images)
     return logits
 
 
-def unforeseen(net: Net, images: Tensor, source: Fault | Plan = OFTEN, *, first: int = 0, chip: int = 0) -> Tensor:
+def unforeseen(
+    net: nn.Module, images: Tensor, source: Fault | Plan = OFTEN, *, first: int = 0, chip: int = 0
+) -> Tensor:
     return faulty(copy.deepcopy(net), images, source, first=first, chip=chip)
 
 
@@ -75,6 +81,23 @@ def test_every_pass_of_a_net_meets_the_same_faults_foreseen_or_not(fault: Fault,
     net = trained_net()
     for chip in range(4):
         assert torch.equal(faulty(net, images, fault, chip=chip), unforeseen(net, images, fault, chip=chip))
+
+
+@pytest.mark.parametrize("word", ["float32", "bfloat16"])
+@pytest.mark.parametrize("fault", [fault for fault in FEATURE_FAULTS if MECHANISMS[type(fault)].words], ids=str)
+def test_every_pass_on_float_words_meets_the_same_faults_foreseen_or_not(
+    fault: Fault, word: Word, images: Tensor
+) -> None:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, 3)]
+    net = expose(nn.Sequential(*layers).eval(), images, word=word)
+    if isinstance(fault, Gaussian):
+        with pytest.raises(FaultError, match="relative to the range of fixed-point numbers"):
+            faulty(net, images, fault)
+        return
+    for chip in range(4):
+        ours, theirs = faulty(net, images, fault, chip=chip), unforeseen(net, images, fault, chip=chip)
+        assert torch.equal(ours.nan_to_num(), theirs.nan_to_num())
 
 
 @pytest.mark.parametrize("fault", [OFTEN, BitFlip(0.01, target="weights", scope="all")], ids=str)

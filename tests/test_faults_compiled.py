@@ -97,6 +97,13 @@ def test_another_chip_compiles_nothing(images: Tensor, compiled: CompiledNet) ->
     assert dict(counters["stats"]) == before
 
 
+def test_more_nets_are_compiled_than_torch_allows_graphs_of_one_code(net: Net, images: Tensor) -> None:
+    for count in range(10):
+        fault = f"features.bit_flip:{count + 1}e-4"
+        compiled = CompiledNet(net, images, fault, backend="eager")
+        assert torch.equal(compiled(images, chip=1), injected(net, images, [fault], chip=1))
+
+
 def test_the_model_stays_as_it_was(net: Net, images: Tensor) -> None:
     before = state(net, images)
     CompiledNet(net, images, FAULTS, backend="eager")(images, chip=4)

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from ftnas.errors import FaultError
 from ftnas.faults.applying import storage_offsets
 from ftnas.faults.chips import Chip, applies_to
-from ftnas.faults.codes import Effect, effect_of
+from ftnas.faults.codes import Effect, effect_of, reads_neighbours
 from ftnas.faults.events import Integers
 from ftnas.faults.models import Fault, Target, duration
 from ftnas.faults.plans import Plan
 from ftnas.faults.sites import Site
-from ftnas.quantization import FixedPoint, Number
+from ftnas.quantization import Number
 
 NO_IMAGES = range(0)  # of which no pass is
 NOTHING = Effect(np.zeros(0, np.int64), np.zeros((1, 0), np.int32))
@@ -118,12 +118,12 @@ class Ahead:
         """Begin a pass at ``place``: draw what hits all that is expected of it."""
         expected, self._met = self._passes.setdefault(self._model, _Passes()).begin()
         self._images, self._drawn = images, {}
-        # What hits float words may depend on their neighbours, which are not there yet.
-        if next(iter(expected), None) != place or not isinstance(number, FixedPoint):
+        if next(iter(expected), None) != place:
             return
         events = 0
         for later, site in expected.items():
-            if events > MOST_EVENTS or not isinstance(site.number, FixedPoint):
+            # What is not there yet cannot be read.
+            if events > MOST_EVENTS or site.number is None or self._reads_values(site.number):
                 return
             try:
                 self._drawn[later] = self._draw(later, site, site.number, values, images)
@@ -131,8 +131,11 @@ class Ahead:
                 return  # the layer that it concerns says so, if the pass gets there
             events += sum(hits.planned for hits in self._drawn[later])
 
+    def _reads_values(self, number: Number) -> bool:
+        return any(reads_neighbours(fault, number) for _, fault in self._faults)
+
     def _draw(self, place: Place, site: Site, number: Number, clean: Tensor, images: range | None) -> list[Hits]:
-        """Return what hits ``place``; of fixed-point numbers nobody looks at ``clean``."""
+        """Return what hits ``place``; only where ``_reads_values`` says so, anybody looks at ``clean``."""
         found = []
         for index, fault in self._faults:
             if not applies_to(fault, site):

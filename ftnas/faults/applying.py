@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ftnas.faults.codes import MECHANISMS, Effect, Reals
-from ftnas.faults.events import Integers, divided
+from ftnas.faults import kernels
+from ftnas.faults.codes import MECHANISMS, Effect, Reals, change_of
+from ftnas.faults.events import Integers
 from ftnas.faults.models import Fault
-from ftnas.quantization import Number, stays_on_device
+from ftnas.quantization import FloatWord, Number, stays_on_device
 from ftnas.runtime import moved
 
 
@@ -43,8 +44,11 @@ def apply_(
 def _apply_here_(
     values: Tensor, offsets: Integers, fault: Fault, effect: Effect, *, number: Number, clean: Tensor
 ) -> int:
-    """Do it with arrays: few values, many small steps, each of which takes torch ten times as long to begin."""
+    """Do it in one loop where it comes down to masks or a sum, else with arrays, which begin sooner than tensors."""
     mechanism, flat = MECHANISMS[type(fault)], flat_storage(values)
+    if (counted := _change_in_one_loop_(flat, offsets, fault, effect, number)) is not None:
+        _note_change_(flat)
+        return counted
     before = _read(flat, offsets)
     if mechanism.analogue:
         after = mechanism.change(fault, before, effect.numbers, number, clean)
@@ -56,6 +60,20 @@ def _apply_here_(
         after, changed = number.decode_at(faulty, channel), faulty != codes
     _write_(flat, offsets, after)
     return int(np.count_nonzero(changed))
+
+
+def _change_in_one_loop_(flat: Tensor, offsets: Integers, fault: Fault, effect: Effect, number: Number) -> int | None:
+    """Do it if ``fault`` masks codes or adds to them, and if the format is simple; else return ``None``."""
+    change = change_of(fault)
+    if change is None or not _is_array(flat):
+        return None
+    if isinstance(number, FloatWord):
+        words = flat.numpy().view(np.int32)
+        return kernels.change_words_(words, offsets, effect.numbers, change) if number.bits == 32 else None
+    if not isinstance(number.scale, float):
+        return None
+    ends = number.low, number.high
+    return kernels.change_codes_(flat.numpy(), offsets, effect.numbers, change, number.scale, *ends)
 
 
 def _read(flat: Tensor, offsets: Integers) -> Reals:
@@ -71,14 +89,19 @@ def _write_(flat: Tensor, offsets: Integers, values: Reals) -> None:
     """Put float32 ``values`` ``[k]`` into ``flat`` at ``offsets``, and let autograd know."""
     if _is_array(flat):
         flat.numpy()[offsets] = values
-        if not flat.is_inference():
-            torch.autograd.graph.increment_version(flat)
+        _note_change_(flat)
     else:
         flat.index_copy_(0, torch.from_numpy(offsets).to(flat.device), torch.from_numpy(values).to(flat))
 
 
+def _note_change_(flat: Tensor) -> None:
+    """Let autograd know that the values of ``flat`` were changed behind its back."""
+    if not flat.is_inference():
+        torch.autograd.graph.increment_version(flat)
+
+
 def _is_array(flat: Tensor) -> bool:
-    return flat.dtype == torch.float32 and flat.device.type == "cpu"
+    return flat.is_cpu and flat.dtype == torch.float32
 
 
 @torch.no_grad()
@@ -147,20 +170,15 @@ def storage_index(element: Integers, values: Tensor) -> Tensor:
 
 def storage_offsets(element: Integers, shape: Sequence[int], strides: Sequence[int]) -> Integers:
     """Return where in ``flat_storage`` of a tensor its logical ``element`` ``[k]`` lie."""
-    dimensions = _merged_dimensions(tuple(shape), tuple(strides))
-    if dimensions == [(dimensions[0][0], 1)]:
+    sizes, exponents, merged_strides = _merged_dimensions(tuple(shape), tuple(strides))
+    if len(sizes) == 1 and merged_strides[0] == 1:
         return element
-    offset, rest = np.zeros_like(element), element
-    for size, stride in dimensions[:0:-1]:
-        rest, inner = divided(rest, size)
-        offset += inner * stride
-    offset += rest * dimensions[0][1]
-    return offset
+    return kernels.storage_offsets(element, sizes, exponents, merged_strides)
 
 
 @lru_cache(maxsize=1024)
-def _merged_dimensions(shape: tuple[int, ...], strides: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Return (size, stride) of the dimensions, neighbours joined where they are one run: fewer divisions later."""
+def _merged_dimensions(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[Integers, Integers, Integers]:
+    """Return size, its exponent (-1: no power of two) and stride of the dimensions, joined where they are one run."""
     merged: list[tuple[int, int]] = []
     for size, stride in zip(shape, strides, strict=True):
         if size == 1:
@@ -169,4 +187,6 @@ def _merged_dimensions(shape: tuple[int, ...], strides: tuple[int, ...]) -> list
             merged[-1] = (merged[-1][0] * size, stride)
         else:
             merged.append((size, stride))
-    return merged or [(1, 1)]
+    sizes, merged_strides = np.array(merged or [(1, 1)]).T.copy()
+    exponents = [size.bit_length() - 1 if size & (size - 1) == 0 else -1 for size in sizes.tolist()]
+    return sizes, np.array(exponents), merged_strides

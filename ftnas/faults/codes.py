@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ftnas.errors import FaultError
+from ftnas.faults import kernels
 from ftnas.faults.events import (
     BIT,
     END,
@@ -29,6 +30,7 @@ from ftnas.faults.events import (
     Integers,
     Words,
 )
+from ftnas.faults.kernels import ADD, AND, MASKS, OR, SUM, XOR, joined_numbers
 from ftnas.faults.models import (
     BitBias,
     BitFlip,
@@ -63,7 +65,7 @@ class Mechanism:
 
     Attributes:
         numbers: (fault, events, format, whole clean tensor) -> int32 ``[n, k]``, the numbers that events stand for.
-        join: how each of the n numbers of several events on one value become one.
+        join: by what each of the n numbers of several events on one value become one (see ``joined_numbers``).
         change: (fault, codes ``[m]``, numbers ``[n, m]``, format, clean) -> faulty codes ``[m]``; or, where
             ``analogue``, the same with float values. Codes and numbers are arrays, or tensors where the values are.
         analogue: whether it changes values rather than codes.
@@ -71,7 +73,7 @@ class Mechanism:
     """
 
     numbers: Callable[[Any, Events, Any, Tensor], Table]
-    join: tuple[np.ufunc, ...]
+    join: tuple[int, ...]
     change: Callable[[Any, Any, Any, Any, Tensor], Any]
     analogue: bool = False
     words: bool = True
@@ -87,15 +89,9 @@ def effect_of(fault: Fault, events: Events, number: Number, clean: Tensor) -> Ef
     if not (mechanism.words or isinstance(number, FixedPoint)):
         raise FaultError(f"{fault.name} needs fixed-point numbers, got {number}")
     numbers = mechanism.numbers(fault, events, number, clean)
-    differs = events.element[1:] != events.element[:-1]
-    if differs.all():
+    if (events.element[1:] != events.element[:-1]).all():
         return Effect(events.element, numbers)
-    first, again = (np.flatnonzero(chosen) for chosen in (np.append(True, differs), np.append(False, ~differs)))
-    joined = numbers.take(first, 1)
-    value = again - np.arange(1, len(again) + 1)  # where the first event on the same value is now
-    for join, row, more in zip(mechanism.join, joined, numbers[:, again], strict=True):
-        join.at(row, value, more)
-    return Effect(events.element[first], joined)
+    return Effect(*joined_numbers(events.element, numbers, np.array(mechanism.join, np.int32)))
 
 
 def is_analogue(fault: Fault) -> bool:
@@ -103,23 +99,19 @@ def is_analogue(fault: Fault) -> bool:
     return MECHANISMS[type(fault)].analogue
 
 
-def can_be_rows(fault: Fault) -> bool:
-    """Return whether ``mask_rows`` can say what ``fault`` does to a fixed-point code."""
-    return MECHANISMS[type(fault)].change in (_flip, _mask, _bias) and getattr(fault, "bias", "any_bit") == "any_bit"
+def change_of(fault: Fault) -> int | None:
+    """Return how ``fault`` changes fixed-point codes: ``MASKS``, ``FLIP``, ``SUM``, or ``None`` if in no such way."""
+    return None if looks_at_all(fault) else _CHANGES.get(MECHANISMS[type(fault)].change)
+
+
+def reads_neighbours(fault: Fault, number: Number) -> bool:
+    """Return whether what ``fault`` puts into float words depends on the values beside them (see ``_within``)."""
+    return isinstance(fault, OutputPattern) and fault.value == "in_range" and not isinstance(number, FixedPoint)
 
 
 def looks_at_all(fault: Fault) -> bool:
     """Return whether what ``fault`` does to an output depends on the largest value of the whole batch."""
     return isinstance(fault, MacBitBias) and fault.bias == "published"
-
-
-def mask_rows(fault: Fault, effect: Effect) -> Table:
-    """Return ``[4, m]``: what a code keeps, what is set in it, what flips, and what is added before it saturates."""
-    rows = np.zeros((4, len(effect.element)), np.int32)
-    rows[0] = -1
-    first = {_flip: slice(2, 3), _mask: slice(0, 3), _bias: slice(3, 4)}[MECHANISMS[type(fault)].change]
-    rows[first] = effect.numbers
-    return rows
 
 
 def _flip_numbers(fault: BitFlip, events: Events, number: Number, clean: Tensor) -> Table:
@@ -293,14 +285,16 @@ def _standard(normals: Table | Tensor) -> Any:
 
 
 _ONE_BIT: Table = np.left_shift(np.int32(1), BIT.clip(0, 31), dtype=np.int32)
-_CELLS = (np.bitwise_and, np.bitwise_or, np.bitwise_and, np.bitwise_or)
-_MASKS = (np.bitwise_and, np.bitwise_or, np.bitwise_xor)
+_CELLS = (AND, OR, AND, OR)
+_MASKS = (AND, OR, XOR)
 
-_BIASED = Mechanism(_bias_numbers, (np.add,), _bias, words=False)
+_BIASED = Mechanism(_bias_numbers, (ADD,), _bias, words=False)
 _MASKED = Mechanism(_masks, _MASKS, _mask)
 
+_CHANGES: Mapping[Callable[..., Any], int] = {_mask: MASKS, _flip: kernels.FLIP, _bias: SUM}
+
 MECHANISMS: Mapping[type[Fault], Mechanism] = {
-    BitFlip: Mechanism(_flip_numbers, (np.bitwise_xor,), _flip),
+    BitFlip: Mechanism(_flip_numbers, (XOR,), _flip),
     StuckBit: _MASKED,
     DirectedFlip: _MASKED,
     RandomValue: _MASKED,
@@ -310,6 +304,6 @@ MECHANISMS: Mapping[type[Fault], Mechanism] = {
     MacBitBias: _BIASED,
     StuckCell: Mechanism(_cell_numbers, _CELLS, _whole, words=False),
     BitwiseStuckCell: Mechanism(_cell_numbers, _CELLS, _bitwise, words=False),
-    LogNormal: Mechanism(_normals, (np.bitwise_or,), _multiply, analogue=True),
-    Gaussian: Mechanism(_normals, (np.bitwise_or,), _add, analogue=True),
+    LogNormal: Mechanism(_normals, (OR,), _multiply, analogue=True),
+    Gaussian: Mechanism(_normals, (OR,), _add, analogue=True),
 }

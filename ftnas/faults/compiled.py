@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ftnas.errors import FaultError
+from ftnas.faults import kernels
+from ftnas.faults.applying import storage_offsets
 from ftnas.faults.chips import Chip, applies_to
-from ftnas.faults.codes import can_be_rows, effect_of, mask_rows
+from ftnas.faults.codes import change_of, effect_of
 from ftnas.faults.drawing import parts_of, time_of
 from ftnas.faults.events import Events
 from ftnas.faults.injection import Injection
@@ -72,7 +73,10 @@ class CompiledNet:
             if callable(fix_number := getattr(module, "fix_number_", None)):
                 fix_number()  # of a module behind layers, which computes in their format
         self._layers = {path: self._prepare(twin, path) for path in self._seen}
-        self._run = torch.compile(twin, fullgraph=True, dynamic=False, backend=backend)
+        # Isolated, since all nets of one class have the same code and only eight graphs of that are allowed.
+        self._run = torch.compile(  # type: ignore[call-overload]
+            twin, fullgraph=True, dynamic=False, backend=backend, isolate_recompiles=True
+        )
         self._weights_of: tuple[object, ...] | None = None
 
     def __call__(
@@ -138,9 +142,14 @@ class CompiledNet:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What one layer computed with: the site of its output, and its weight on the grid."""
+    """What one layer computed with: the site of its output, and its weight on the grid.
+
+    Attributes:
+        order: the dimensions of the output as they lie in memory, the outermost first.
+    """
 
     site: Site
+    order: tuple[int, ...]
     weight: Tensor | None
     weight_number: Number | None
 
@@ -163,7 +172,7 @@ class _Watcher:
         if path in self.seen or not isinstance(layer, QuantizedLayer):
             raise FaultError(f"{path} runs more than once in a forward pass; such a model cannot be compiled here")
         site = output_site(path, layer, number, tuple(features.shape[1:]))
-        self.seen[path] = _Seen(site, *self._weights.get(layer, (None, None)))
+        self.seen[path] = _Seen(site, features.dim_order(), *self._weights.get(layer, (None, None)))
 
 
 class _FixedLayer(nn.Module):
@@ -184,7 +193,7 @@ class _FixedLayer(nn.Module):
             self.register_buffer("weight", seen.weight.clone())
         self.hits = nn.ModuleDict(
             {
-                str(index): _Hits(seen.site, number, room=capacity(fault, seen.site, batch), scale=self.scale)
+                str(index): _Hits(seen, number, fault, scale=scale, images=batch)
                 for index, fault in enumerate(faults)
                 if applies_to(fault, seen.site)
             }
@@ -214,31 +223,51 @@ class _FixedLayer(nn.Module):
                 hits.put(source.faults[int(index)], plan.events_from(images.start))
 
 
-# Keep all bits, set none, flip none, add nothing.
-_NOTHING = torch.tensor([[-1], [0], [0], [0]], dtype=torch.int32)
+# Numbers that change no code.
+_NOTHING = {kernels.MASKS: (-1, 0, 0), kernels.FLIP: (0,), kernels.SUM: (0,)}
 
 
 class _Hits(nn.Module):
-    """Room for the faults of one model at one output; unused places add nothing to the first value."""
+    """Room for the faults of one model at one output; unused places add nothing to the first value.
+
+    Raises:
+        FaultError: the fault does more to a code than setting, flipping and adding bits.
+    """
 
     index: Tensor
-    rows: Tensor
+    numbers: Tensor
 
-    def __init__(self, site: Site, number: FixedPoint, *, room: int, scale: float) -> None:
+    def __init__(self, seen: _Seen, number: FixedPoint, fault: Fault, *, scale: float, images: int) -> None:
         super().__init__()
-        self.site, self.number, self.room, self.scale = site, number, room, scale
-        self.low, self.high = number.low, number.high
-        self.register_buffer("index", torch.zeros(1 + len(site.shape or ()), room, dtype=torch.int64))
-        self.register_buffer("rows", _NOTHING.repeat(1, room))
+        change = change_of(fault)
+        if change is None:
+            raise FaultError(f"{fault} cannot be compiled; inject it into the model itself")
+        self.change, room = change, capacity(fault, seen.site, images)
+        self.site, self.number, self.room, self.order = seen.site, number, room, seen.order
+        self.shape = (images, *(seen.site.shape or ()))
+        self.strides = dense_strides(self.shape, seen.order)
+        self.scale, self.low, self.high = scale, number.low, number.high
+        self.nothing = torch.tensor(_NOTHING[self.change], dtype=torch.int32)[:, None]
+        self.register_buffer("index", torch.zeros(room, dtype=torch.int64))
+        self.register_buffer("numbers", self.nothing.repeat(1, room))
         self.used = 0
 
     def forward(self, y: Tensor) -> Tensor:
         """Return ``y`` with its faults."""
-        where = tuple(self.index.unbind())
-        codes = (y[where] / self.scale).round().to(torch.int32)
-        keep, put, flips, add = self.rows.unbind()
-        changed = ((((codes & keep) | put) ^ flips) + add).clamp(self.low, self.high)
-        return y.index_put(where, (changed - codes).to(y.dtype) * self.scale, accumulate=True)
+        stored = y.permute(self.order)
+        flat = stored.reshape(-1)  # so that a value has one index, not one for each dimension
+        codes = (flat[self.index] / self.scale).round().to(torch.int32)
+        difference = (self._changed(codes) - codes).to(y.dtype) * self.scale
+        faulty = flat.index_put((self.index,), difference, accumulate=True).view(stored.shape)
+        return faulty.permute([self.order.index(dimension) for dimension in range(y.dim())])
+
+    def _changed(self, codes: Tensor) -> Tensor:
+        if self.change == kernels.MASKS:
+            keep, put, flips = self.numbers.unbind()
+            return ((codes & keep) | put) ^ flips
+        if self.change == kernels.FLIP:
+            return codes ^ self.numbers[0]
+        return (codes + self.numbers[0]).clamp(self.low, self.high)
 
     def put(self, fault: Fault, events: Events) -> None:
         """Take ``events`` of ``fault``, which replace those before."""
@@ -246,23 +275,23 @@ class _Hits(nn.Module):
         count = len(effect.element)
         if count > self.room:
             raise FaultError(f"{self.site.name}: {count} values fail, the net was compiled with room for {self.room}")
-        image, value = np.divmod(effect.element, self.site.values)
-        places = np.stack([image, *np.unravel_index(value, self.site.shape or ())])
-        self.index[:, count : self.used] = 0
-        self.rows[:, count : self.used] = _NOTHING
-        self.index[:, :count] = torch.from_numpy(places)
-        self.rows[:, :count] = torch.from_numpy(mask_rows(fault, effect))
+        self.index[count : self.used] = 0
+        self.numbers[:, count : self.used] = self.nothing
+        self.index[:count] = torch.from_numpy(storage_offsets(effect.element, self.shape, self.strides))
+        self.numbers[:, :count] = torch.from_numpy(effect.numbers)
         self.used = count
 
 
-def capacity(fault: Fault, site: Site, images: int) -> int:
-    """Return room for the values of ``images`` that fail at ``site``: the expected number and six deviations.
+def dense_strides(shape: Sequence[int], order: Sequence[int]) -> tuple[int, ...]:
+    """Return the strides of a tensor without gaps whose dimensions lie in ``order`` in memory, outermost first."""
+    strides, step = [0] * len(shape), 1
+    for dimension in reversed(order):
+        strides[dimension], step = step, step * shape[dimension]
+    return tuple(strides)
 
-    Raises:
-        FaultError: the fault does more to a code than setting, flipping and adding bits.
-    """
-    if not can_be_rows(fault):
-        raise FaultError(f"{fault} cannot be compiled; inject it into the model itself")
+
+def capacity(fault: Fault, site: Site, images: int) -> int:
+    """Return room for the values of ``images`` that fail at ``site``: the expected number and six deviations."""
     # Faults that last are drawn for one image and met by all, so their number varies by whole batches.
     drawn = images if duration(fault) == "transient" else 1
     parts = parts_of(fault, site)

@@ -76,8 +76,8 @@ def events_of(fault: Fault, hits: Hits, site: Site) -> Events:
     if isinstance(fault, OutputPattern):
         return _pattern(fault, hits, site)
     element, part = divided(hits.position, _PARTS[type(fault)](fault, site.bits))
-    happens, amount = _DRAWS[type(fault)](fault, part, hits.mark, site.bits)
-    events = Events(element, happens.astype(np.uint16), *([] if amount is None else [amount]))
+    happens, amount = _DRAWS[type(fault)](fault, part.astype(np.uint16), hits.mark, site.bits)
+    events = Events(element, happens.astype(np.uint16, copy=False), *([] if amount is None else [amount]))
     if isinstance(fault, DirectedFlip):
         return events.part(hits.mark < max(fault.to_one, fault.to_zero))
     return _widened(events, fault.adjacent) if isinstance(fault, BitFlip) and fault.adjacent > 1 else events
@@ -135,7 +135,7 @@ def _biases(fault: BitBias | MacBitBias, part: Integers, mark: Marks, bits: int)
     if isinstance(fault, MacBitBias) and fault.bias == "published":
         return np.full(len(mark), what(BIAS, bits - 1, 1)), None
     # Bit and sign are the upper and the last bit of one number, as they are in an event.
-    return what(BIAS, 0) + (mark * (2 * bits)).astype(np.int64), None
+    return what(BIAS, 0) + (mark * (2 * bits)).astype(np.uint16), None
 
 
 def _stuck_cells(fault: StuckCell, cell: Integers, mark: Marks, bits: int) -> tuple[Integers, None]:

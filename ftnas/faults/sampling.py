@@ -8,27 +8,23 @@ attributes, because a rate only says where the one stream of arrivals is cut.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ftnas.errors import FaultError
+from ftnas.faults.kernels import draw_arrivals, earliest, sort_keys
+
 Integers = NDArray[np.int64]
 Reals = NDArray[np.float64]
 
-# Arrivals are drawn in chunks of 64, 128, ... 4096, whatever the rate is: at most twice as many as asked for.
-FIRST_CHUNK = 64
-GROWING = 6  # chunks, each twice as large as the one before
-LARGEST_CHUNK = FIRST_CHUNK << GROWING
 # Past this time one draw for every position is cheaper than more arrivals (measured: 20 ns against 40 ns).
 SPARSE_UNTIL = 0.5
 DENSE_CHUNK = 2**18
-FEW = 256
 
 
 class Hits(NamedTuple):
@@ -49,94 +45,35 @@ def failure_time(rate: float) -> float:
     return math.inf if rate >= 1 else -math.log1p(-rate)
 
 
-def draw_hits(population: int, time: float, stream: Callable[[str], torch.Generator]) -> Hits:
+def draw_hits(population: int, time: float, seed: Callable[[str], int]) -> Hits:
     """Draw the positions in ``[0, population)`` whose clock rings by ``time``.
 
     Args:
         population: how many positions there are.
         time: ``failure_time(rate)``, or M times that where M parts must all survive.
-        stream: returns a fresh generator, seeded the same each time, for ``"arrivals"`` and for ``"rest"``.
+        seed: returns that of the streams ``"arrivals"`` and ``"rest"``.
     """
     if population == 0 or time <= 0:
         return NONE
-    place = _arrivals(population, min(time, SPARSE_UNTIL), stream("arrivals"))
-    hits = _earliest(place) if len(place) else NONE
-    return hits if time <= SPARSE_UNTIL else _with_rest(hits, population, time - SPARSE_UNTIL, stream("rest"))
+    place = draw_arrivals(seed("arrivals"), float(population), min(time, SPARSE_UNTIL))
+    hits = _earliest(place, population) if len(place) else NONE
+    return hits if time <= SPARSE_UNTIL else _with_rest(hits, population, time - SPARSE_UNTIL, seed("rest"))
 
 
-def _arrivals(population: int, time: float, generator: torch.Generator) -> Reals:
-    """Return the arrivals up to ``time`` in order, as places in ``[0, population)``; the fraction is the mark."""
-    left, chunks = time * population, 0
-    parts: list[Reals] = []
-    while True:
-        first, chunks = chunks, _enough_chunks(chunks, left)
-        clock, place = _draw_chunks(first, chunks, generator)
-        # Runs backwards from 0, as u and 1 - u are alike. Torch adds in the same order as numpy, and 4 times faster.
-        clock = torch.from_numpy(np.log(clock, out=clock)).cumsum(0).numpy()
-        count = len(clock) if clock[-1] >= -left else int(np.count_nonzero(clock >= -left))
-        parts.append(place[:count] * population)
-        if count < len(clock):
-            return parts[0] if len(parts) == 1 else np.concatenate(parts)
-        left += float(clock[-1])
-
-
-def _enough_chunks(first: int, expected: float) -> int:
-    """Return up to which chunk, from ``first`` on, there are hardly ever too few for a Poisson number of that mean."""
-    missing = expected + 3 * math.sqrt(expected) + 1
-    chunks = first
-    while missing > 0 and chunks < GROWING:
-        missing -= FIRST_CHUNK << chunks
-        chunks += 1
-    return chunks + max(0, math.ceil(missing / LARGEST_CHUNK))
-
-
-def _draw_chunks(first: int, last: int, generator: torch.Generator) -> tuple[Reals, Reals]:
-    """Return the uniform numbers of clocks and of places of the chunks from ``first`` up to, without it, ``last``.
-
-    One draw numbers them no differently from one for each chunk.
-    """
-    clocks, places = _halves(first, last)
-    uniform = torch.rand(places[-1].stop, dtype=torch.float64, generator=generator).numpy()
-    if len(clocks) == 1:
-        return uniform[clocks[0]], uniform[places[0]]
-    return np.concatenate([uniform[part] for part in clocks]), np.concatenate([uniform[part] for part in places])
-
-
-@lru_cache(maxsize=1024)
-def _halves(first: int, last: int) -> tuple[list[slice], list[slice]]:
-    """Return where in the stream the clocks of each chunk are, and where its places."""
-    sizes = [FIRST_CHUNK << min(chunk, GROWING) for chunk in range(first, last) for _ in range(2)]
-    ends = itertools.accumulate(sizes)
-    halves = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
-    return halves[::2], halves[1::2]
-
-
-def _earliest(place: Reals) -> Hits:
+def _earliest(place: Reals, population: int) -> Hits:
     """Return the hits of ``place``, sorted; where a position was hit twice the first arrival counts."""
-    position, order = _sorted_stably(place.astype(np.int64))
-    differs = position[1:] != position[:-1]
-    if not differs.all():
-        first = np.flatnonzero(np.append(True, differs))
-        position, order = position[first], order[first]
-    return Hits(position, place[order] - position)
+    shift = len(place).bit_length()
+    if population.bit_length() + shift > 63:
+        raise FaultError(f"{population} parts of one tensor are too many to draw {len(place)} failing ones of them")
+    keys = sort_keys(place, shift)
+    keys.sort()
+    return Hits(*earliest(keys, place, shift))
 
 
-def _sorted_stably(position: Integers) -> tuple[Integers, Integers]:
-    """Return ``position`` sorted, and where each was; many are sorted fastest as (position, index) in 63 bits."""
-    shift = len(position).bit_length()
-    if len(position) < FEW or int(position.max()).bit_length() + shift > 63:
-        order = np.argsort(position, kind="stable")
-        return position[order], order
-    position <<= shift
-    position |= np.arange(len(position))
-    position.sort()
-    return position >> shift, position & ((1 << shift) - 1)
-
-
-def _with_rest(hits: Hits, population: int, time: float, generator: torch.Generator) -> Hits:
+def _with_rest(hits: Hits, population: int, time: float, seed: int) -> Hits:
     """Add to ``hits`` the positions that ring in the ``time`` after them, by one draw for every position."""
     failed, mark = np.empty(population, np.bool_), np.empty(population, np.float64)
-    threshold = -math.expm1(-time)
+    threshold, generator = -math.expm1(-time), torch.Generator().manual_seed(seed)
     for start in range(0, population, DENSE_CHUNK):
         size = min(DENSE_CHUNK, population - start)
         uniform = torch.rand(2, size, dtype=torch.float64, generator=generator).numpy()

@@ -106,7 +106,10 @@ def in_precision(forward: Forward, precision: Precision, device: torch.device) -
 
 def _compiled(model: nn.Module, compile: Compile) -> Forward:
     """Return ``model`` compiled for clean passes; under a tap, as faults are, it is computed as ever."""
-    graph: Forward = torch.compile(model, mode=_MODES[compile], dynamic=False)
+    # Isolated, since all nets of a search have the same code, of which only eight graphs are compiled otherwise.
+    graph: Forward = torch.compile(  # type: ignore[call-overload]
+        model, mode=_MODES[compile], dynamic=False, isolate_recompiles=True
+    )
 
     def forward(images: Tensor) -> Tensor:
         if current_tap() is not None:
