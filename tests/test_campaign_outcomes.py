@@ -74,6 +74,33 @@ def test_what_is_no_number_is_due_and_never_right(broken: float) -> None:
     assert found.changed == 1
 
 
+def test_an_answer_s_confidence_may_drift_while_it_stays_the_first() -> None:
+    golden = row(*np.log([0.5, 0.3, 0.2]))
+    for share, expected in (
+        (0.44, (1, 0)),
+        (0.46, (0, 0)),
+        (0.56, (1, 0)),
+        (0.54, (0, 0)),
+        (0.39, (1, 1)),
+        (0.61, (1, 1)),
+    ):
+        found = outcomes(golden, row(*np.log([share, (1 - share) * 0.6, (1 - share) * 0.4])))
+        assert (found.sdc10_percent, found.sdc20_percent) == expected
+        assert found.benign == 1
+    moved = outcomes(golden, golden + np.float32(40.0))  # all logits alike: the softmax is what it was
+    assert (moved.benign, moved.sdc10_percent) == (1, 0)
+
+
+def test_drift_is_asked_of_finite_logits_only() -> None:
+    found = outcomes(row(3.0, 0.0), row(np.nan, 0.0))
+    assert (found.due, found.sdc10_percent, found.sdc20_percent) == (1, 0, 0)
+
+
+def test_huge_logits_have_a_confidence() -> None:
+    found = outcomes(row(1e4, 0.0), row(-3e38, 3e38))
+    assert (found.sdc1, found.sdc10_percent, found.sdc20_percent) == (1, 1, 1)
+
+
 def test_sdc5_needs_more_than_five_classes() -> None:
     assert outcomes(np.eye(5, dtype=np.float32), np.eye(5, dtype=np.float32)[::-1]).sdc5 is None
     golden = row(5, 4, 3, 2, 1, 0)

@@ -126,6 +126,15 @@ def test_words_change_as_masks_say(change: int, seed: int) -> None:
     assert np.array_equal(words, before)
 
 
+@pytest.mark.parametrize("beyond", [-1, 50, 2**62])
+def test_nothing_beyond_the_values_is_touched(beyond: int) -> None:
+    offsets, numbers = np.array([3, beyond]), np.ones((1, 2), np.int32)
+    with pytest.raises(IndexError, match="a fault lies beyond the values"):
+        kernels.change_codes_(np.zeros(50, np.float32), offsets, numbers, kernels.FLIP, 1.0, -128, 127)
+    with pytest.raises(IndexError, match="a fault lies beyond the values"):
+        kernels.change_words_(np.zeros(50, np.int32), offsets, numbers, kernels.FLIP)
+
+
 def test_threads_that_call_a_loop_at_once_get_what_one_gets() -> None:
     expected = [kernels.draw_arrivals(seed, 1e6, 0.01) for seed in range(8)]
     found: dict[int, NDArray[np.float64]] = {}

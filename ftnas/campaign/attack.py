@@ -17,7 +17,18 @@ from ftnas.errors import CampaignError
 
 PILOT = 20  # chips before the first look: fewer say little of how much chips differ
 MAX_CHIPS = 1000
-SHARES = ("correct_after", "accuracy_drop", "masked", "benign", "sdc1", "sdc5", "due", "changed")
+SHARES = (
+    "correct_after",
+    "accuracy_drop",
+    "masked",
+    "benign",
+    "sdc1",
+    "sdc5",
+    "sdc10_percent",
+    "sdc20_percent",
+    "due",
+    "changed",
+)
 
 
 class AnyLevel(Protocol):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from ftnas.errors import CampaignError
 
@@ -20,6 +21,8 @@ DENOMINATORS: Mapping[str, str] = {
     "benign": "all images",
     "sdc1": "all images",
     "sdc5": "all images",
+    "sdc10_percent": "all images",
+    "sdc20_percent": "all images",
     "due": "all images",
     "changed": "all images",
     "correct_before": "all images",
@@ -33,6 +36,8 @@ MEANINGS: Mapping[str, str] = {
     "benign": "some logit differs, the first answer does not, all are finite",
     "sdc1": "the first answer differs, all logits are finite",
     "sdc5": "the first answer is not among the golden run's first five, all logits are finite",
+    "sdc10_percent": "the golden answer's softmax differs by more than 10 % of itself, all logits are finite",
+    "sdc20_percent": "the golden answer's softmax differs by more than 20 % of itself, all logits are finite",
     "due": "a logit is not a number or infinite",
     "changed": "sdc1 or due",
     "correct_before": "the golden run's first answer is the label",
@@ -46,7 +51,8 @@ MEANINGS: Mapping[str, str] = {
 class Outcomes:
     """Counts of images under one fault, or of several such counts added up; ``MEANINGS`` says what each is.
 
-    An image is exactly one of ``masked``, ``benign``, ``sdc1`` and ``due``.
+    An image is exactly one of ``masked``, ``benign``, ``sdc1`` and ``due``. The classes of silent data corruption are
+    those of Li et al., SC 2017; ``changed`` of single faults is what arXiv 2405.01741 calls PVF.
 
     Attributes:
         images: how many were compared.
@@ -55,6 +61,9 @@ class Outcomes:
         sdc1: see ``MEANINGS``.
         due: see ``MEANINGS``.
         sdc5: part of ``sdc1``; None with fewer than six classes, where it could not happen.
+        sdc10_percent: an answer less or more certain, whether or not it is still the first; None in records of versions
+            that did not count it.
+        sdc20_percent: part of ``sdc10_percent``.
         correct_before: see ``MEANINGS``; None without labels.
         correct_after: see ``MEANINGS``; None without labels.
     """
@@ -65,6 +74,8 @@ class Outcomes:
     sdc1: int
     due: int
     sdc5: int | None = None
+    sdc10_percent: int | None = None
+    sdc20_percent: int | None = None
     correct_before: int | None = None
     correct_after: int | None = None
 
@@ -76,6 +87,8 @@ class Outcomes:
             sdc1=self.sdc1 + other.sdc1,
             due=self.due + other.due,
             sdc5=_sum(self.sdc5, other.sdc5),
+            sdc10_percent=_sum(self.sdc10_percent, other.sdc10_percent),
+            sdc20_percent=_sum(self.sdc20_percent, other.sdc20_percent),
             correct_before=_sum(self.correct_before, other.correct_before),
             correct_after=_sum(self.correct_after, other.correct_after),
         )
@@ -129,6 +142,7 @@ def outcomes(golden: NDArray[Any], faulty: NDArray[Any], labels: NDArray[Any] | 
     before = golden.argmax(1)
     after = np.where(due, -1, np.where(masked, before, faulty.argmax(1)))
     sdc1 = ~due & (after != before)
+    drift = _confidence_drift(golden[~due & ~masked], faulty[~due & ~masked])
     return Outcomes(
         images=len(golden),
         masked=int(masked.sum()),
@@ -136,6 +150,8 @@ def outcomes(golden: NDArray[Any], faulty: NDArray[Any], labels: NDArray[Any] | 
         sdc1=int(sdc1.sum()),
         due=int(due.sum()),
         sdc5=_beyond_first(golden[sdc1], after[sdc1]),
+        sdc10_percent=int((drift > 0.1).sum()),
+        sdc20_percent=int((drift > 0.2).sum()),
         correct_before=None if labels is None else int((before == labels).sum()),
         correct_after=None if labels is None else int((after == labels).sum()),
     )
@@ -161,6 +177,14 @@ def _beyond_first(golden: NDArray[Any], answer: NDArray[np.int64]) -> int | None
     earlier = np.arange(golden.shape[1]) < answer[:, None]  # among equals the first class leads, as in argmax
     ahead = (golden > own) | ((golden == own) & earlier)
     return int((ahead.sum(1) >= FIRST).sum())
+
+
+def _confidence_drift(golden: NDArray[Any], faulty: NDArray[Any]) -> NDArray[np.float64]:
+    """Return by which share of itself the softmax of the first answer in ``golden`` ``[k, K]`` differs ``[k]``."""
+    first = golden.argmax(1)[:, None]
+    before, after = (np.take_along_axis(softmax(x.astype(np.float64), 1), first, 1)[:, 0] for x in (golden, faulty))
+    drift: NDArray[np.float64] = np.abs(after - before) / before
+    return drift
 
 
 def _words(x: NDArray[Any]) -> NDArray[Any]:

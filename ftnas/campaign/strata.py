@@ -12,7 +12,17 @@ from ftnas.campaign.population import By, Population, Stratum
 from ftnas.campaign.records import Content
 from ftnas.campaign.samples import Allocation, Sample, Sampling
 
-SHARES = ("changed", "sdc1", "sdc5", "due", "benign", "masked", "accuracy_drop")
+SHARES = (
+    "changed",
+    "sdc1",
+    "sdc5",
+    "sdc10_percent",
+    "sdc20_percent",
+    "due",
+    "benign",
+    "masked",
+    "accuracy_drop",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -248,6 +248,14 @@ def _masked(code: np.int32, numbers: Words, i: int) -> np.int32:
 
 
 @compiled
+def _checked(offset: int, size: int) -> int:
+    """Return ``offset`` if that many values are there: compiled loops would read and write beyond them."""
+    if not 0 <= offset < size:
+        raise IndexError("a fault lies beyond the values")
+    return offset
+
+
+@compiled
 def change_codes_(
     values: NDArray[np.float32],
     offsets: Integers,
@@ -267,11 +275,15 @@ def change_codes_(
         scale: of the format.
         low: the smallest code.
         high: the largest code.
+
+    Raises:
+        IndexError: an offset lies beyond the values.
     """
     changed, step = 0, np.float32(scale)
     smallest, largest = np.float32(low), np.float32(high)
     for i in range(len(offsets)):
-        steps = values[offsets[i]] / step
+        place = _checked(offsets[i], len(values))
+        steps = values[place] / step
         # The NaN of a diverged net has no code; it gets the lowest.
         steps = min(steps if steps > smallest else smallest, largest)
         code = np.int32(np.rint(steps))
@@ -281,7 +293,7 @@ def change_codes_(
             faulty = code ^ numbers[0, i]
         else:
             faulty = np.int32(min(max(code + numbers[0, i], low), high))
-        values[offsets[i]] = np.float32(faulty) * step
+        values[place] = np.float32(faulty) * step
         changed += faulty != code
     return changed
 
@@ -291,8 +303,9 @@ def change_words_(words: Words, offsets: Integers, numbers: Words, change: int) 
     """Change some ``words``, the bits of float32 values, by ``MASKS`` or ``FLIP``, as ``change_codes_`` does codes."""
     changed = 0
     for i in range(len(offsets)):
-        word = words[offsets[i]]
+        place = _checked(offsets[i], len(words))
+        word = words[place]
         faulty = _masked(word, numbers, i) if change == MASKS else word ^ numbers[0, i]
-        words[offsets[i]] = faulty
+        words[place] = faulty
         changed += faulty != word
     return changed
