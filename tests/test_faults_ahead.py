@@ -22,6 +22,7 @@ from ftnas.faults import (
     Flip,
     Gaussian,
     Injection,
+    MacBitBias,
     Plan,
     ahead,
     draw_plan,
@@ -135,6 +136,29 @@ def test_passes_of_other_paths_batches_and_images_meet_their_own_faults(
         net.takes_it = takes_it
         some = images[:size]
         assert torch.equal(faulty(net, some, first=first, chip=chip), unforeseen(net, some, first=first, chip=chip))
+
+
+def test_layers_that_were_moved_or_replaced_between_passes_meet_the_faults_of_where_they_are(images: Tensor) -> None:
+    net = detour(images)
+    for _ in range(3):
+        faulty(net, images)
+    net.second, net.body = net.body, net.second
+    for _ in range(3):
+        assert torch.equal(faulty(net, images), unforeseen(net, images))
+    net.second = QuantizedConv2d(8, 8, 3)
+    net.train()(images)
+    net.eval()
+    assert torch.equal(faulty(net, images), unforeseen(net, images))
+
+
+def test_a_layer_that_sums_up_more_than_before_fails_more_often(images: Tensor) -> None:
+    net, often = nn.Sequential(QuantizedConv2d(3, 4, 3), QuantizedConv2d(4, 4, 3)), MacBitBias(1e-3)
+    net.train()(images)
+    net.eval()
+    for _ in range(3):
+        faulty(net, images, often)
+    net[1].weight, net[1].padding = nn.Parameter(torch.randn(4, 4, 5, 5)), 2
+    assert torch.equal(faulty(net, images, often), unforeseen(net, images, often))
 
 
 def test_batches_of_one_injection_meet_their_own_faults(images: Tensor) -> None:

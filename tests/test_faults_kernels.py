@@ -129,10 +129,12 @@ def test_words_change_as_masks_say(change: int, seed: int) -> None:
 @pytest.mark.parametrize("beyond", [-1, 50, 2**62])
 def test_nothing_beyond_the_values_is_touched(beyond: int) -> None:
     offsets, numbers = np.array([3, beyond]), np.ones((1, 2), np.int32)
-    with pytest.raises(IndexError, match="a fault lies beyond the values"):
+    with pytest.raises(IndexError, match="a fault lies beyond what it hits"):
         kernels.change_codes_(np.zeros(50, np.float32), offsets, numbers, kernels.FLIP, 1.0, -128, 127)
-    with pytest.raises(IndexError, match="a fault lies beyond the values"):
+    with pytest.raises(IndexError, match="a fault lies beyond what it hits"):
         kernels.change_words_(np.zeros(50, np.int32), offsets, numbers, kernels.FLIP)
+    with pytest.raises(IndexError, match="a fault lies beyond what it hits"):
+        kernels.looked_up(np.zeros((1, 50), np.int32), np.array([3, 50], np.uint16))
 
 
 def test_threads_that_call_a_loop_at_once_get_what_one_gets() -> None:

@@ -115,7 +115,7 @@ def looks_at_all(fault: Fault) -> bool:
 
 
 def _flip_numbers(fault: BitFlip, events: Events, number: Number, clean: Tensor) -> Table:
-    return _bit_table(number.bits, number.signed).take(events.what, 1)
+    return kernels.looked_up(_bit_table(number.bits, number.signed), events.what)
 
 
 @cache
@@ -131,7 +131,7 @@ def _flip(fault: BitFlip, codes: Words, masks: Table, number: Number, clean: Ten
 
 def _masks(fault: Fault, events: Events, number: Number, clean: Tensor) -> Table:
     """Return what the code keeps, what is set in it, and what flips in it afterwards."""
-    numbers: Table = _mask_table(number.bits, number.signed).take(events.what, 1)
+    numbers: Table = kernels.looked_up(_mask_table(number.bits, number.signed), events.what)
     kind = KIND[events.what]
     if kind.max(initial=0) < REPLACE:
         return numbers
@@ -191,7 +191,7 @@ def _mask(fault: Fault, codes: Words, masks: Table, number: Number, clean: Tenso
 
 
 def _bias_numbers(fault: BitBias | MacBitBias, events: Events, number: FixedPoint, clean: Tensor) -> Table:
-    return _bias_table().take(events.what, 1)
+    return kernels.looked_up(_bias_table(), events.what)
 
 
 @cache
@@ -218,7 +218,7 @@ def _clipped(codes: Words, number: FixedPoint) -> Words:
 
 
 def _cell_numbers(fault: StuckCell | BitwiseStuckCell, events: Events, number: FixedPoint, clean: Tensor) -> Table:
-    return _cell_table().take(events.what, 1)
+    return kernels.looked_up(_cell_table(), events.what)
 
 
 @cache

@@ -108,7 +108,7 @@ class Injection:
         path = self._paths.find(layer) if self._weight_faults else None
         if path is None or not isinstance(layer, QuantizedLayer):
             return weight
-        found = self._weight_hits(weight_site(path, layer, number), number, weight)
+        found = self._weight_hits(layer, path, number, weight)
         if not found:
             return weight
         faulty, masked = weight.detach().clone(), []
@@ -126,22 +126,28 @@ class Injection:
         """Put the chip's faults into ``features`` ``[N, ...]``, and return which elements they met."""
         if not self._feature_faults or not isinstance(layer, QuantizedLayer) or not layer.stores_output:
             return NO_ELEMENTS
-        if not (layer.kind == "conv" or self._beyond_convolutions):
-            return NO_ELEMENTS
-        path = self._paths.find(layer)
-        if path is None:
-            return NO_ELEMENTS
-        site = output_site(path, layer, number, tuple(features.shape[1:]))
         images = range(self.first_image, self.first_image + len(features))
-        met = [
-            self._hit_output(features, (site.name, hits.fault, None), hits, number)
-            for hits in self._outputs.hits(site, number, features, images)
-        ]
-        return met[0] if len(met) == 1 else np.concatenate([NO_ELEMENTS, *met])
+        found = self._outputs.ready(layer, number, features, images) or self._drawn_now(layer, number, features, images)
+        if found is None:
+            return NO_ELEMENTS
+        name, hits = found
+        if len(hits) == 1:
+            return self._hit_output(features, name, hits[0], number)
+        return np.concatenate([NO_ELEMENTS, *(self._hit_output(features, name, one, number) for one in hits)])
 
-    def _hit_output(self, features: Tensor, key: _Key, hits: Hits, number: Number) -> Integers:
-        """Put ``hits`` into ``features``, and return the elements that they met."""
-        fault = self._source.faults[hits.fault]
+    def _drawn_now(
+        self, layer: QuantizedLayer, number: Number, features: Tensor, images: range
+    ) -> tuple[str, list[Hits]] | None:
+        """Return the site of an output and what hits it; ``None`` where nothing can."""
+        path = self._paths.find(layer) if layer.kind == "conv" or self._beyond_convolutions else None
+        if path is None:
+            return None
+        site = output_site(path, layer, number, tuple(features.shape[1:]))
+        return site.name, self._outputs.hits(layer, site, number=number, values=features, images=images)
+
+    def _hit_output(self, features: Tensor, name: str, hits: Hits, number: Number) -> Integers:
+        """Put ``hits`` into ``features`` of the site ``name``, and return the elements that they met."""
+        fault, key = self._source.faults[hits.fault], (name, hits.fault, None)
         # Asked of all processes, whether or not one of them has hits.
         alone = sharing().size == 1 or not looks_at_all(fault)
         clean = features if alone else largest_(features.detach().abs().amax())
@@ -152,15 +158,17 @@ class Injection:
             self._effective[key] = self._effective.get(key, 0) + changed
         return hits.effect.element
 
-    def _weight_hits(self, site: Site, number: Number, weight: Tensor) -> list[tuple[_Key, Hits]]:
-        """Return what hits the weight at ``site``: drawn once, or for each batch where weight faults do not last."""
+    def _weight_hits(self, layer: QuantizedLayer, path: str, number: Number, weight: Tensor) -> list[tuple[_Key, Hits]]:
+        """Return what hits the weight of ``layer``: drawn once, or for each batch where weight faults do not last."""
+        site = weight_site(path, layer, number)
         first = self._pass if self._fleeting_weights else None
         known = (site.name, number.bits, number.signed, weight.stride(), first)
         if known not in self._weight_effects:
             if self._fleeting_weights:  # those of other batches are done with
                 self._weight_effects = {key: hits for key, hits in self._weight_effects.items() if key[-1] == first}
             images = None if first is None else range(first, first + 1)
-            drawn = [(self._weight_key(site, hits), hits) for hits in self._weights.hits(site, number, weight, images)]
+            found = self._weights.hits(layer, site, number=number, values=weight, images=images)
+            drawn = [(self._weight_key(site, hits), hits) for hits in found]
             self._applied |= {key: hits.planned for key, hits in drawn}
             self._weight_effects[known] = [(key, hits) for key, hits in drawn if hits.planned]
         return self._weight_effects[known]

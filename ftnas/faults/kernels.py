@@ -167,12 +167,19 @@ def _rung(intervals: Reals, left: float) -> tuple[int, float]:
 
 
 @compiled
-def sort_keys(places: Reals, shift: int) -> Integers:
-    """Return for each place its position and, in the lowest ``shift`` bits, its index."""
-    keys = np.empty(len(places), np.int64)
+def draw_keys(seed: int, population: float, time: float) -> tuple[Integers, Reals, int]:
+    """Return keys of ``draw_arrivals``, the arrivals, and how many bits of a key are an arrival's index.
+
+    The bits above are its position. So sorted keys have ascending positions, and of one hit twice the first arrival is
+    ahead.
+    """
+    places = draw_arrivals(seed, population, time)
+    keys, shift = np.empty(len(places), np.int64), 0
+    while len(places) >> shift:
+        shift += 1
     for i in range(len(places)):
         keys[i] = (np.int64(places[i]) << shift) | i
-    return keys
+    return keys, places, shift
 
 
 @compiled
@@ -186,6 +193,26 @@ def earliest(keys: Integers, places: Reals, shift: int) -> tuple[Integers, Reals
             positions[count], marks[count] = position, places[key & mask] - position
             count, last = count + 1, position
     return positions[:count], marks[:count]
+
+
+@compiled
+def _checked(offset: int, size: int) -> int:
+    """Return ``offset`` if so many values are there: compiled loops would read and write beyond them."""
+    if not 0 <= offset < size:
+        raise IndexError("a fault lies beyond what it hits")
+    return offset
+
+
+@compiled
+def looked_up(table: Words, what: NDArray[np.uint16]) -> Words:
+    """Return the columns ``[n, k]`` of ``table`` ``[n, m]`` that ``what`` ``[k]`` asks for."""
+    rows, size = len(table), len(what)
+    numbers = np.empty((rows, size), np.int32)
+    for row in range(rows):
+        values, found = table[row], numbers[row]
+        for i in range(size):
+            found[i] = values[_checked(what[i], len(values))]
+    return numbers
 
 
 @compiled
@@ -245,14 +272,6 @@ def storage_offsets(elements: Integers, sizes: Integers, exponents: Integers, st
 def _masked(code: np.int32, numbers: Words, i: int) -> np.int32:
     masked: np.int32 = ((code & numbers[0, i]) | numbers[1, i]) ^ numbers[2, i]
     return masked
-
-
-@compiled
-def _checked(offset: int, size: int) -> int:
-    """Return ``offset`` if that many values are there: compiled loops would read and write beyond them."""
-    if not 0 <= offset < size:
-        raise IndexError("a fault lies beyond the values")
-    return offset
 
 
 @compiled

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from ftnas.errors import FaultError
-from ftnas.faults.kernels import draw_arrivals, earliest, sort_keys
+from ftnas.faults.kernels import draw_keys, earliest
 
 Integers = NDArray[np.int64]
 Reals = NDArray[np.float64]
@@ -55,19 +55,17 @@ def draw_hits(population: int, time: float, seed: Callable[[str], int]) -> Hits:
     """
     if population == 0 or time <= 0:
         return NONE
-    place = draw_arrivals(seed("arrivals"), float(population), min(time, SPARSE_UNTIL))
-    hits = _earliest(place, population) if len(place) else NONE
+    hits = _draw_earliest(population, min(time, SPARSE_UNTIL), seed("arrivals"))
     return hits if time <= SPARSE_UNTIL else _with_rest(hits, population, time - SPARSE_UNTIL, seed("rest"))
 
 
-def _earliest(place: Reals, population: int) -> Hits:
-    """Return the hits of ``place``, sorted; where a position was hit twice the first arrival counts."""
-    shift = len(place).bit_length()
+def _draw_earliest(population: int, time: float, seed: int) -> Hits:
+    """Draw the hits up to ``time``, sorted; where a position is hit twice the first arrival counts."""
+    keys, places, shift = draw_keys(seed, float(population), time)
     if population.bit_length() + shift > 63:
-        raise FaultError(f"{population} parts of one tensor are too many to draw {len(place)} failing ones of them")
-    keys = sort_keys(place, shift)
+        raise FaultError(f"{population} parts of one tensor are too many to draw {len(places)} failing ones of them")
     keys.sort()
-    return Hits(*earliest(keys, place, shift))
+    return Hits(*earliest(keys, places, shift))
 
 
 def _with_rest(hits: Hits, population: int, time: float, seed: int) -> Hits:
