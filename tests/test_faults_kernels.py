@@ -43,9 +43,11 @@ def test_arrivals_are_those_of_torch_s_generator(seed: int, population: int, exp
     assert np.array_equal(ours, theirs)
 
 
-@given(fitting=st.integers(0, 63), share=st.floats(0.01, 0.99), seed=st.integers(0, 99))
-def test_as_many_intervals_fit_as_add_up(fitting: int, share: float, seed: int) -> None:
-    intervals = np.random.default_rng(seed).random(64)
+@given(
+    fitting=st.integers(0, 255), share=st.floats(0.01, 0.99), seed=st.integers(0, 99), power=st.sampled_from([1, 20])
+)
+def test_as_many_intervals_fit_as_add_up(fitting: int, share: float, seed: int, power: int) -> None:
+    intervals = np.random.default_rng(seed).random(256) ** power  # of 64 20th powers the product is 0
     ends = np.cumsum(-np.log(intervals))
     before = ends[fitting - 1] if fitting else 0.0
     rung, _ = kernels._rung(intervals, before + share * (ends[fitting] - before))
@@ -53,9 +55,9 @@ def test_as_many_intervals_fit_as_add_up(fitting: int, share: float, seed: int) 
 
 
 def test_an_interval_without_end_is_the_last() -> None:
-    intervals = np.full(32, 0.9)
-    intervals[20] = 0.0
-    assert kernels._rung(intervals, 1e9) == (20, -math.inf)
+    intervals = np.full(128, 0.9)
+    intervals[100] = 0.0
+    assert kernels._rung(intervals, 1e9) == (100, -math.inf)
 
 
 @given(st.lists(st.tuples(st.integers(0, 8), NUMBERS, NUMBERS, NUMBERS, NUMBERS), min_size=1, max_size=40))

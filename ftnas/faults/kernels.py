@@ -148,21 +148,22 @@ def draw_arrivals(seed: int, population: float, time: float) -> Reals:
 def _rung(intervals: Reals, left: float) -> tuple[int, float]:
     """Return how many of the next ``intervals`` fit into the time ``left``, and what is left after them.
 
-    Each is ``-log(u)``, as u and 1 - u are alike; their number is a multiple of sixteen. Sixteen u have one logarithm,
-    that of their product, which is at least 2^-848 unless one is 0.
+    Each is ``-log(u)``, as u and 1 - u are alike; their number is a multiple of 64. As long as they fit, 64 of them
+    have one logarithm, that of the product of their u (1e-28 as a rule, and never trusted below 1e-300).
     """
-    for first in range(0, len(intervals), 16):
-        u = intervals[first : first + 16]
-        product = (u[0] * u[1]) * (u[2] * u[3]) * ((u[4] * u[5]) * (u[6] * u[7]))
-        product *= (u[8] * u[9]) * (u[10] * u[11]) * ((u[12] * u[13]) * (u[14] * u[15]))
-        after = left + math.log(product) if product > 0 else -math.inf
+    for first in range(0, len(intervals), 64):
+        product = 1.0
+        for start in range(first, first + 64, 8):
+            u = intervals[start : start + 8]
+            product *= (u[0] * u[1]) * (u[2] * u[3]) * ((u[4] * u[5]) * (u[6] * u[7]))
+        after = left + math.log(product) if product > 1e-300 else -math.inf
         if after >= 0:
             left = after
             continue
-        for i in range(16):
-            left = left + math.log(u[i]) if u[i] > 0 else -math.inf
+        for i in range(first, first + 64):
+            left = left + math.log(intervals[i]) if intervals[i] > 0 else -math.inf
             if left < 0:
-                return first + i, left
+                return i, left
     return len(intervals), left
 
 
