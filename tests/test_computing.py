@@ -9,6 +9,7 @@ import torch
 from robust_nets import robust_net
 from small_nets import digits, same_bits, state
 from torch import nn
+from torch._dynamo.utils import counters
 
 from ftnas.errors import ConfigError
 from ftnas.faults import parse_fault
@@ -17,6 +18,7 @@ from ftnas.quantization.ranges import ends_of
 from ftnas.quantization.rounding import power_of_two_above, powers_of_two_above
 from ftnas.runtime import place
 from ftnas.training import EpochRecord, TrainingSettings, check_computing, in_precision, train
+from ftnas.training.computing import computed
 
 CPU = torch.device("cpu")
 FAULTS = [parse_fault("features.mac_bit_bias:1e-2")]
@@ -119,6 +121,16 @@ def test_a_compiled_training_is_the_training(objective: str) -> None:
     assert others[0].clean_loss == pytest.approx(records[0].clean_loss, rel=1e-4)
     for name, value in state(plain).items():
         torch.testing.assert_close(state(compiled)[name], value, rtol=1e-2, atol=1e-3, msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch about itself
+def test_as_many_nets_of_a_process_are_compiled_as_ask_for_it() -> None:
+    before = counters["stats"]["unique_graphs"]
+    for width in range(1, 11):
+        model = nn.Sequential(nn.Linear(4, width))
+        computed(model, "float32", CPU, compile="default")(torch.zeros(2, 4))
+    assert counters["stats"]["unique_graphs"] == before + 10
 
 
 def test_a_training_is_repeated_to_the_bit_in_bf16() -> None:
