@@ -89,14 +89,14 @@ def changed(codes: NDArray[np.int32], numbers: NDArray[np.int32], change: int, n
     if change == kernels.MASKS:
         masked: NDArray[np.int32] = ((codes & numbers[0]) | numbers[1]) ^ numbers[2]
         return masked
-    return codes ^ numbers[0] if change == kernels.FLIP else np.clip(codes + numbers[0], number.low, number.high)
+    return codes ^ numbers[0] if change == kernels.FLIPS else np.clip(codes + numbers[0], number.low, number.high)
 
 
 @given(
     bits=st.integers(2, 16),
     signed=st.booleans(),
     scale=st.floats(1e-3, 10),
-    change=st.sampled_from([kernels.MASKS, kernels.FLIP, kernels.SUM]),
+    change=st.sampled_from([kernels.MASKS, kernels.FLIPS, kernels.SUM]),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_codes_change_as_formats_and_masks_say(bits: int, signed: bool, scale: float, change: int, seed: int) -> None:
@@ -114,7 +114,7 @@ def test_codes_change_as_formats_and_masks_say(bits: int, signed: bool, scale: f
     assert count == np.count_nonzero(faulty != codes)
 
 
-@given(change=st.sampled_from([kernels.MASKS, kernels.FLIP]), seed=st.integers(0, 2**32 - 1))
+@given(change=st.sampled_from([kernels.MASKS, kernels.FLIPS]), seed=st.integers(0, 2**32 - 1))
 def test_words_change_as_masks_say(change: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     words = rng.integers(-(2**31), 2**31, 50).astype(np.int32)
@@ -132,9 +132,9 @@ def test_words_change_as_masks_say(change: int, seed: int) -> None:
 def test_nothing_beyond_the_values_is_touched(beyond: int) -> None:
     offsets, numbers = np.array([3, beyond]), np.ones((1, 2), np.int32)
     with pytest.raises(IndexError, match="a fault lies beyond what it hits"):
-        kernels.change_codes_(np.zeros(50, np.float32), offsets, numbers, kernels.FLIP, 1.0, -128, 127)
+        kernels.change_codes_(np.zeros(50, np.float32), offsets, numbers, kernels.FLIPS, 1.0, -128, 127)
     with pytest.raises(IndexError, match="a fault lies beyond what it hits"):
-        kernels.change_words_(np.zeros(50, np.int32), offsets, numbers, kernels.FLIP)
+        kernels.change_words_(np.zeros(50, np.int32), offsets, numbers, kernels.FLIPS)
     with pytest.raises(IndexError, match="a fault lies beyond what it hits"):
         kernels.looked_up(np.zeros((1, 50), np.int32), np.array([3, 50], np.uint16))
 

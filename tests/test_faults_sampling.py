@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from scipy import stats
 from ftnas.errors import FaultError
 from ftnas.faults.kernels import FIRST_CHUNK, LARGEST_CHUNK
 from ftnas.faults.sampling import Hits, draw_hits, failure_time
-from ftnas.runtime import key_seed
 
 # Rate and a population in which about a hundred to some ten thousand positions fail.
 CASES = [(1e-9, 2**36), (1e-8, 2**33), (1e-5, 10**7), (1e-3, 10**6), (0.1, 10**5), (0.438, 20_000), (0.9, 20_000)]
@@ -22,12 +20,8 @@ RATES = st.floats(1e-9, 1.0)
 SURELY = 1e-4  # a right sampler fails a test at this level once in ten thousand seeds, and the seeds are fixed
 
 
-def seeds(*key: str | int) -> Callable[[str], int]:
-    return lambda part: key_seed("test", *key, part)
-
-
 def hits_at(rate: float, population: int, *key: str | int) -> Hits:
-    return draw_hits(population, failure_time(rate), seeds(*key))
+    return draw_hits(population, failure_time(rate), ("test", *key))
 
 
 @pytest.mark.parametrize(("rate", "population"), CASES)
@@ -119,4 +113,4 @@ def test_the_same_key_draws_the_same_hits_and_another_key_others() -> None:
 
 def test_parts_beyond_all_counting_are_refused() -> None:
     with pytest.raises(FaultError, match=r"^4611686018427387904 parts of one tensor are too many to draw \d+ failing"):
-        draw_hits(2**62, 1e-16, seeds(1))
+        draw_hits(2**62, 1e-16, ("test", 1))

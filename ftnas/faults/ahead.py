@@ -104,19 +104,20 @@ class Ahead:
         self._images: range | None = NO_IMAGES
         self._met: dict[Place, _Met] = {}
         self._drawn: dict[Place, list[Hits]] = {}
-        self._expected: dict[nn.Module, tuple[Place, _Met]] = {}
+        self._expected: dict[QuantizedLayer, tuple[Place, _Met]] = {}
 
     def ready(
-        self, layer: nn.Module, number: Number, values: Tensor, images: range | None
+        self, layer: QuantizedLayer, number: Number, values: Tensor, images: range
     ) -> tuple[str, list[Hits]] | None:
-        """Return the site of ``values`` of ``layer`` and what hits them, if that was drawn ahead.
+        """Return the site of ``values``, the output of ``layer``, and what hits them, if that was drawn ahead.
 
         Else ``hits`` says so. Between two convolutions a line of code that is not run is worth ten elsewhere.
         """
         if images != self._images or layer not in self._expected:
             return None
         place, met = self._expected[layer]
-        if place[1:5] != (values.shape, values.stride(), number.bits, number.signed) or place not in self._drawn:
+        known = place.shape, place.strides, place.bits, place.signed
+        if known != (values.shape, values.stride(), number.bits, number.signed) or place not in self._drawn:
             return None
         self._met[place] = met
         return place.name, self._drawn.pop(place)
@@ -161,7 +162,7 @@ class Ahead:
     def _expect(self, place: Place, layer: ReferenceType[QuantizedLayer], site: Site) -> None:
         """Have ``place`` ready for the layer that asked for it last, if that is what and where it was."""
         there, path = layer(), site.name.rpartition(".")[0]
-        if there and is_at(self._model, path, there) and there.macs_per_value == place.macs_per_value:
+        if there is not None and is_at(self._model, path, there) and there.macs_per_value == place.macs_per_value:
             self._expected[there] = place, (layer, site)
 
     def _reads_values(self, number: Number) -> bool:

@@ -72,8 +72,7 @@ def _change_in_one_loop_(flat: Tensor, offsets: Integers, fault: Fault, effect: 
         return kernels.change_words_(words, offsets, effect.numbers, change) if number.bits == 32 else None
     if not isinstance(number.scale, float):
         return None
-    ends = number.low, number.high
-    return kernels.change_codes_(flat.numpy(), offsets, effect.numbers, change, number.scale, *ends)
+    return kernels.change_codes_(flat.numpy(), offsets, effect.numbers, change, number.scale, number.low, number.high)
 
 
 def _read(flat: Tensor, offsets: Integers) -> Reals:

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ftnas.errors import FaultError
@@ -15,7 +14,7 @@ from ftnas.faults.events import NO_EVENTS, Events, Integers, joined
 from ftnas.faults.models import Fault, Gaussian, Listed, LogNormal, duration
 from ftnas.faults.sampling import draw_hits, mixed
 from ftnas.faults.sites import Site
-from ftnas.runtime import key_seed
+from ftnas.runtime import key_seed, keyed_generator
 
 # Feature faults are drawn for 64 images at a time, counted from the data set's first image, so they depend neither
 # on the batch size nor on the order of the batches.
@@ -152,14 +151,12 @@ def _draw_block(chip: Chip, site: Site, fault: int, *, block: int, values: int) 
     model = chip.faults[fault]
     name = site.name if duration(model) == "transient" else site.register or site.name
 
-    def seed(part: str) -> int:
-        return key_seed(chip.study, chip.number, name, fault, model.name, block, part)
-
+    key = (chip.study, chip.number, name, fault, model.name, block)
     by = 0 if site.kind == "weight" else block * values
     if not values or not model.rate:
         return NO_EVENTS
     if isinstance(model, LogNormal | Gaussian):
-        return variation(values, torch.Generator().manual_seed(seed("normal"))).moved(by)
+        return variation(values, keyed_generator(*key, "normal")).moved(by)
     population = parts_of(model, site) * (values // site.values)
-    hits = draw_hits(population, time_of(model, site), seed)
+    hits = draw_hits(population, time_of(model, site), key)
     return events_of(model, hits, site).moved(by) if len(hits.position) else NO_EVENTS

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ftnas.errors import FaultError
-from ftnas.faults import kernels
 from ftnas.faults.events import (
     BIT,
     END,
@@ -30,7 +29,7 @@ from ftnas.faults.events import (
     Integers,
     Words,
 )
-from ftnas.faults.kernels import ADD, AND, MASKS, OR, SUM, XOR, joined_numbers
+from ftnas.faults.kernels import ADD, AND, FLIPS, MASKS, OR, SUM, XOR, joined_numbers, looked_up
 from ftnas.faults.models import (
     BitBias,
     BitFlip,
@@ -100,7 +99,7 @@ def is_analogue(fault: Fault) -> bool:
 
 
 def change_of(fault: Fault) -> int | None:
-    """Return how ``fault`` changes fixed-point codes: ``MASKS``, ``FLIP``, ``SUM``, or ``None`` if in no such way."""
+    """Return how ``fault`` changes fixed-point codes: ``MASKS``, ``FLIPS``, ``SUM``, or ``None`` if in no such way."""
     return None if looks_at_all(fault) else _CHANGES.get(MECHANISMS[type(fault)].change)
 
 
@@ -115,7 +114,7 @@ def looks_at_all(fault: Fault) -> bool:
 
 
 def _flip_numbers(fault: BitFlip, events: Events, number: Number, clean: Tensor) -> Table:
-    return kernels.looked_up(_bit_table(number.bits, number.signed), events.what)
+    return looked_up(_bit_table(number.bits, number.signed), events.what)
 
 
 @cache
@@ -131,7 +130,7 @@ def _flip(fault: BitFlip, codes: Words, masks: Table, number: Number, clean: Ten
 
 def _masks(fault: Fault, events: Events, number: Number, clean: Tensor) -> Table:
     """Return what the code keeps, what is set in it, and what flips in it afterwards."""
-    numbers: Table = kernels.looked_up(_mask_table(number.bits, number.signed), events.what)
+    numbers: Table = looked_up(_mask_table(number.bits, number.signed), events.what)
     kind = KIND[events.what]
     if kind.max(initial=0) < REPLACE:
         return numbers
@@ -191,7 +190,7 @@ def _mask(fault: Fault, codes: Words, masks: Table, number: Number, clean: Tenso
 
 
 def _bias_numbers(fault: BitBias | MacBitBias, events: Events, number: FixedPoint, clean: Tensor) -> Table:
-    return kernels.looked_up(_bias_table(), events.what)
+    return looked_up(_bias_table(), events.what)
 
 
 @cache
@@ -218,7 +217,7 @@ def _clipped(codes: Words, number: FixedPoint) -> Words:
 
 
 def _cell_numbers(fault: StuckCell | BitwiseStuckCell, events: Events, number: FixedPoint, clean: Tensor) -> Table:
-    return kernels.looked_up(_cell_table(), events.what)
+    return looked_up(_cell_table(), events.what)
 
 
 @cache
@@ -291,7 +290,7 @@ _MASKS = (AND, OR, XOR)
 _BIASED = Mechanism(_bias_numbers, (ADD,), _bias, words=False)
 _MASKED = Mechanism(_masks, _MASKS, _mask)
 
-_CHANGES: Mapping[Callable[..., Any], int] = {_mask: MASKS, _flip: kernels.FLIP, _bias: SUM}
+_CHANGES: Mapping[Callable[..., Any], int] = {_mask: MASKS, _flip: FLIPS, _bias: SUM}
 
 MECHANISMS: Mapping[type[Fault], Mechanism] = {
     BitFlip: Mechanism(_flip_numbers, (XOR,), _flip),

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from ftnas.errors import FaultError
-from ftnas.faults import kernels
 from ftnas.faults.applying import storage_offsets
 from ftnas.faults.chips import Chip, applies_to
-from ftnas.faults.codes import change_of, effect_of
+from ftnas.faults.codes import MECHANISMS, change_of, effect_of
 from ftnas.faults.drawing import parts_of, time_of
 from ftnas.faults.events import Events
 from ftnas.faults.injection import Injection
+from ftnas.faults.kernels import AND
 from ftnas.faults.models import Fault, duration
 from ftnas.faults.sites import Site, layer_paths, output_site
 from ftnas.faults.texts import parse_faults
@@ -223,10 +223,6 @@ class _FixedLayer(nn.Module):
                 hits.put(source.faults[int(index)], plan.events_from(images.start))
 
 
-# Numbers that change no code.
-_NOTHING = {kernels.MASKS: (-1, 0, 0), kernels.FLIP: (0,), kernels.SUM: (0,)}
-
-
 class _Hits(nn.Module):
     """Room for the faults of one model at one output; unused places add nothing to the first value.
 
@@ -239,15 +235,15 @@ class _Hits(nn.Module):
 
     def __init__(self, seen: _Seen, number: FixedPoint, fault: Fault, *, scale: float, images: int) -> None:
         super().__init__()
-        change = change_of(fault)
-        if change is None:
+        if change_of(fault) is None:
             raise FaultError(f"{fault} cannot be compiled; inject it into the model itself")
-        self.change, room = change, capacity(fault, seen.site, images)
+        room, mechanism = capacity(fault, seen.site, images), MECHANISMS[type(fault)]
         self.site, self.number, self.room, self.order = seen.site, number, room, seen.order
         self.shape = (images, *(seen.site.shape or ()))
-        self.strides = dense_strides(self.shape, seen.order)
-        self.scale, self.low, self.high = scale, number.low, number.high
-        self.nothing = torch.tensor(_NOTHING[self.change], dtype=torch.int32)[:, None]
+        self.strides = torch.empty_permuted(self.shape, seen.order, device="meta").stride()
+        self.fault, self.change, self.scale = fault, mechanism.change, scale
+        # Numbers that change no code: joined to others, they leave those as they are.
+        self.nothing = torch.tensor([-1 if join == AND else 0 for join in mechanism.join], dtype=torch.int32)[:, None]
         self.register_buffer("index", torch.zeros(room, dtype=torch.int64))
         self.register_buffer("numbers", self.nothing.repeat(1, room))
         self.used = 0
@@ -257,17 +253,9 @@ class _Hits(nn.Module):
         stored = y.permute(self.order)
         flat = stored.reshape(-1)  # so that a value has one index, not one for each dimension
         codes = (flat[self.index] / self.scale).round().to(torch.int32)
-        difference = (self._changed(codes) - codes).to(y.dtype) * self.scale
+        difference = (self.change(self.fault, codes, self.numbers, self.number, codes) - codes).to(y.dtype) * self.scale
         faulty = flat.index_put((self.index,), difference, accumulate=True).view(stored.shape)
         return faulty.permute([self.order.index(dimension) for dimension in range(y.dim())])
-
-    def _changed(self, codes: Tensor) -> Tensor:
-        if self.change == kernels.MASKS:
-            keep, put, flips = self.numbers.unbind()
-            return ((codes & keep) | put) ^ flips
-        if self.change == kernels.FLIP:
-            return codes ^ self.numbers[0]
-        return (codes + self.numbers[0]).clamp(self.low, self.high)
 
     def put(self, fault: Fault, events: Events) -> None:
         """Take ``events`` of ``fault``, which replace those before."""
@@ -280,14 +268,6 @@ class _Hits(nn.Module):
         self.index[:count] = torch.from_numpy(storage_offsets(effect.element, self.shape, self.strides))
         self.numbers[:, :count] = torch.from_numpy(effect.numbers)
         self.used = count
-
-
-def dense_strides(shape: Sequence[int], order: Sequence[int]) -> tuple[int, ...]:
-    """Return the strides of a tensor without gaps whose dimensions lie in ``order`` in memory, outermost first."""
-    strides, step = [0] * len(shape), 1
-    for dimension in reversed(order):
-        strides[dimension], step = step, step * shape[dimension]
-    return tuple(strides)
 
 
 def capacity(fault: Fault, site: Site, images: int) -> int:

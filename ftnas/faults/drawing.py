@@ -21,7 +21,6 @@ from ftnas.faults.events import (
     VARY,
     WITHIN,
     Events,
-    Integers,
     Words,
     divided,
     what,
@@ -43,8 +42,10 @@ from ftnas.faults.sampling import Hits, failure_time, mixed
 from ftnas.faults.sites import Site
 
 Marks = NDArray[np.float64]
+Parts = NDArray[np.uint16]
+Happenings = NDArray[np.integer[Any]]  # what happens, see ``events.what``
 # (fault, failed part of each value [k], its mark [k], bits) -> what happens [k] and the amount of it, if any.
-Draw = Callable[[Any, Integers, Marks, int], tuple[Integers, Words | None]]
+Draw = Callable[[Any, Parts, Marks, int], tuple[Happenings, Words | None]]
 
 
 def parts_of(fault: Fault, site: Site) -> int:
@@ -112,25 +113,25 @@ def _pattern(fault: OutputPattern, hits: Hits, site: Site) -> Events:
     return Events(element, np.full(len(element), what(kind), np.uint16), amount)
 
 
-def _flips(fault: BitFlip, bit: Integers, mark: Marks, bits: int) -> tuple[Integers, None]:
+def _flips(fault: BitFlip, bit: Parts, mark: Marks, bits: int) -> tuple[Happenings, None]:
     return what(FLIP, bit, 1), None
 
 
-def _stuck_bits(fault: StuckBit, bit: Integers, mark: Marks, bits: int) -> tuple[Integers, None]:
+def _stuck_bits(fault: StuckBit, bit: Parts, mark: Marks, bits: int) -> tuple[Happenings, None]:
     return what(SET, bit, mark < fault.stuck_at_one), None
 
 
-def _directed(fault: DirectedFlip, bit: Integers, mark: Marks, bits: int) -> tuple[Integers, None]:
+def _directed(fault: DirectedFlip, bit: Parts, mark: Marks, bits: int) -> tuple[Happenings, None]:
     """Return flips where both directions fail, else bits that are set to what the failing direction leads to."""
     up, down = mark < fault.to_one, mark < fault.to_zero
     return np.where(up & down, what(FLIP, bit, 1), what(SET, bit, up)), None
 
 
-def _random_values(fault: RandomValue, part: Integers, mark: Marks, bits: int) -> tuple[Integers, Words]:
+def _random_values(fault: RandomValue, part: Parts, mark: Marks, bits: int) -> tuple[Happenings, Words]:
     return np.full(len(mark), what(REPLACE)), _words(mark)
 
 
-def _biases(fault: BitBias | MacBitBias, part: Integers, mark: Marks, bits: int) -> tuple[Integers, None]:
+def _biases(fault: BitBias | MacBitBias, part: Parts, mark: Marks, bits: int) -> tuple[Happenings, None]:
     """Return bit and sign, each bit and either sign equally likely; the published bias is the top bit, upward."""
     if isinstance(fault, MacBitBias) and fault.bias == "published":
         return np.full(len(mark), what(BIAS, bits - 1, 1)), None
@@ -138,12 +139,12 @@ def _biases(fault: BitBias | MacBitBias, part: Integers, mark: Marks, bits: int)
     return what(BIAS, 0) + (mark * (2 * bits)).astype(np.uint16), None
 
 
-def _stuck_cells(fault: StuckCell, cell: Integers, mark: Marks, bits: int) -> tuple[Integers, None]:
+def _stuck_cells(fault: StuckCell, cell: Parts, mark: Marks, bits: int) -> tuple[Happenings, None]:
     return what(POSITIVE_CELL + cell, value=mark < fault.stuck_at_one), None
 
 
-def _stuck_bit_cells(fault: BitwiseStuckCell, part: Integers, mark: Marks, bits: int) -> tuple[Integers, None]:
-    cell, bit = divided(part, bits - 1)
+def _stuck_bit_cells(fault: BitwiseStuckCell, part: Parts, mark: Marks, bits: int) -> tuple[Happenings, None]:
+    cell, bit = part // (bits - 1), part % (bits - 1)
     return what(POSITIVE_CELL + cell, bit, mark < fault.stuck_at_one), None
 
 

@@ -79,7 +79,7 @@ NO_EVENTS = Events(np.empty(0, np.int64), np.empty(0, np.uint16))
 def divided(position: Integers, size: int) -> tuple[Integers, Integers]:
     """Return quotient and remainder of positions from 0 on; numpy's ``divmod`` is five times slower."""
     if size == 1:
-        return position, np.zeros(len(position), np.int64)
+        return position, np.zeros_like(position)
     if size & (size - 1):
         quotient = position // size
         return quotient, position - quotient * size

@@ -14,12 +14,12 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from ftnas.faults.events import Integers, Words
+
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
-Integers = NDArray[np.int64]
 Reals = NDArray[np.float64]
-Words = NDArray[np.int32]
 State = NDArray[np.uint32]
 
 # How numbers that change one code become one.
@@ -27,7 +27,7 @@ AND, OR, XOR, ADD = range(4)
 
 # How numbers change a code: three say what it keeps, what is set in it and what flips then; one, what flips; or one,
 # what is added before it saturates.
-MASKS, FLIP, SUM = range(3)
+MASKS, FLIPS, SUM = range(3)
 
 # Arrivals are drawn in chunks of 64, 128, ... 4096, whatever the rate is: at most twice as many as asked for.
 FIRST_CHUNK = 64
@@ -291,7 +291,7 @@ def change_codes_(
         values: flat; changed in place.
         offsets: of the values to change ``[k]``.
         numbers: ``[n, k]``, of each value.
-        change: how they change its code: ``MASKS``, ``FLIP`` or ``SUM``.
+        change: how they change its code: ``MASKS``, ``FLIPS`` or ``SUM``.
         scale: of the format.
         low: the smallest code.
         high: the largest code.
@@ -309,7 +309,7 @@ def change_codes_(
         code = np.int32(np.rint(steps))
         if change == MASKS:
             faulty = _masked(code, numbers, i)
-        elif change == FLIP:
+        elif change == FLIPS:
             faulty = code ^ numbers[0, i]
         else:
             faulty = np.int32(min(max(code + numbers[0, i], low), high))
@@ -320,7 +320,7 @@ def change_codes_(
 
 @compiled
 def change_words_(words: Words, offsets: Integers, numbers: Words, change: int) -> int:
-    """Change some ``words``, the bits of float32 values, by ``MASKS`` or ``FLIP``, as ``change_codes_`` does codes."""
+    """Change some ``words``, the bits of float32 values, by ``MASKS`` or ``FLIPS``, as ``change_codes_`` does codes."""
     changed = 0
     for i in range(len(offsets)):
         place = _checked(offsets[i], len(words))

@@ -9,7 +9,7 @@ attributes, because a rate only says where the one stream of arrivals is cut.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,10 +17,9 @@ import torch
 from numpy.typing import NDArray
 
 from ftnas.errors import FaultError
-from ftnas.faults.kernels import draw_keys, earliest
-
-Integers = NDArray[np.int64]
-Reals = NDArray[np.float64]
+from ftnas.faults.events import Integers
+from ftnas.faults.kernels import Reals, draw_keys, earliest
+from ftnas.runtime import key_seed, keyed_generator
 
 # Past this time one draw for every position takes over. Chips depend on when, so it stays, though arrivals cost less by
 # now than when it was chosen (6 ns against 20 ns a position).
@@ -46,18 +45,20 @@ def failure_time(rate: float) -> float:
     return math.inf if rate >= 1 else -math.log1p(-rate)
 
 
-def draw_hits(population: int, time: float, seed: Callable[[str], int]) -> Hits:
+def draw_hits(population: int, time: float, key: Sequence[str | int]) -> Hits:
     """Draw the positions in ``[0, population)`` whose clock rings by ``time``.
 
     Args:
         population: how many positions there are.
         time: ``failure_time(rate)``, or M times that where M parts must all survive.
-        seed: returns that of the streams ``"arrivals"`` and ``"rest"``.
+        key: of the streams, which ``"arrivals"`` or ``"rest"`` is added to.
     """
     if population == 0 or time <= 0:
         return NONE
-    hits = _draw_earliest(population, min(time, SPARSE_UNTIL), seed("arrivals"))
-    return hits if time <= SPARSE_UNTIL else _with_rest(hits, population, time - SPARSE_UNTIL, seed("rest"))
+    hits = _draw_earliest(population, min(time, SPARSE_UNTIL), key_seed(*key, "arrivals"))
+    if time <= SPARSE_UNTIL:
+        return hits
+    return _with_rest(hits, population, time - SPARSE_UNTIL, keyed_generator(*key, "rest"))
 
 
 def _draw_earliest(population: int, time: float, seed: int) -> Hits:
@@ -69,10 +70,10 @@ def _draw_earliest(population: int, time: float, seed: int) -> Hits:
     return Hits(*earliest(keys, places, shift))
 
 
-def _with_rest(hits: Hits, population: int, time: float, seed: int) -> Hits:
+def _with_rest(hits: Hits, population: int, time: float, generator: torch.Generator) -> Hits:
     """Add to ``hits`` the positions that ring in the ``time`` after them, by one draw for every position."""
     failed, mark = np.empty(population, np.bool_), np.empty(population, np.float64)
-    threshold, generator = -math.expm1(-time), torch.Generator().manual_seed(seed)
+    threshold = -math.expm1(-time)
     for start in range(0, population, DENSE_CHUNK):
         size = min(DENSE_CHUNK, population - start)
         uniform = torch.rand(2, size, dtype=torch.float64, generator=generator).numpy()
